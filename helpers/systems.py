@@ -1,0 +1,203 @@
+"""The systems of the literature: an encoder, a decoder or head, and an objective, put together.
+
+A system takes a `Batch`, gives its loss, and names the labels of its images. It is built by name from plain
+options, so that a checkpoint can rebuild it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from helpers.batch import Batch, Features
+from helpers.decoders import Decoder, LabelLSTM
+from helpers.labels import Vocabulary, decoder_inputs, to_multi_hot
+from helpers.losses import asymmetric_loss, focal_loss, sequence_cross_entropy
+from helpers.search import Decoded, greedy
+from helpers.thresholds import apply_thresholds, choose_global, choose_mcc, top_k_mask
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a system says of B images.
+
+    predicted: (B, C) bool, the set of labels.
+    scores:    (B, C) float32 in 0..1, or None for systems that name labels without scoring all of them.
+    decoded:   the label sequence, or None for systems without one.
+    """
+
+    predicted: Tensor
+    scores: Tensor | None = None
+    decoded: Decoded | None = None
+
+
+class System(nn.Module):
+    """What all systems share. `select` is the validation metric that picks the best epoch.
+
+    encoder: images -> `Features`; None where every batch brings its features (from the cache).
+    """
+
+    select = "OF1"
+
+    def __init__(self, vocabulary: Vocabulary, encoder: nn.Module | None = None) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.encoder = encoder
+
+    def features(self, batch: Batch) -> Features:
+        """The batch's own features, or its images encoded."""
+        if batch.features is not None:
+            return batch.features
+        if self.encoder is None or batch.images is None:
+            raise ValueError(
+                "this batch has no features, and there is no encoder with images to make them: "
+                "build the system with encoder=…, or read the batches from a feature cache"
+            )
+        return self.encoder(batch.images)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The objective on a batch: a scalar."""
+        raise NotImplementedError
+
+    def predict(self, batch: Batch) -> Prediction:
+        """The labels of the images of a batch; call in eval mode."""
+        raise NotImplementedError
+
+    def calibrate(self, scores: Tensor, target: Tensor) -> None:
+        """Choose what is chosen after training, on *validation* scores and targets (N, C). Nothing by default."""
+
+
+CLASSIFICATION_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "bce": binary_cross_entropy_with_logits,
+    "focal": focal_loss,
+    "asymmetric": asymmetric_loss,
+}
+
+
+class Classifier(System):
+    """CNN with a linear head that scores every label on its own: the baseline. Taught in notebook 02.
+
+    thresholds: "global" (one value for all labels), "mcc" (one a label) or "top<k>" (the k best labels of every
+        image); `calibrate` chooses the values on validation. Until then the threshold is 0.5.
+    """
+
+    select = "mAP"
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        feature_size: int,
+        *,
+        encoder: nn.Module | None = None,
+        loss: str = "bce",
+        thresholds: str = "global",
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__(vocabulary, encoder)
+        if loss not in CLASSIFICATION_LOSSES:
+            raise ValueError(
+                f"there is no loss {loss!r} for bce; choose one of {sorted(CLASSIFICATION_LOSSES)}"
+            )
+        is_top_k = thresholds.startswith("top") and thresholds[3:].isdigit()
+        if thresholds not in ("global", "mcc") and not is_top_k:
+            raise ValueError(f"thresholds is {thresholds!r}; choose 'global', 'mcc' or 'top3' (any number)")
+        self.objective = CLASSIFICATION_LOSSES[loss]
+        self.threshold_rule = thresholds
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(feature_size, len(vocabulary))
+        self.register_buffer("thresholds", torch.full((len(vocabulary),), 0.5))
+
+    def logits(self, batch: Batch) -> Tensor:
+        """(B, C) before the sigmoid."""
+        return self.head(self.dropout(self.features(batch).pooled))
+
+    def loss(self, batch: Batch) -> Tensor:
+        return self.objective(self.logits(batch).float(), batch.multi_hot)
+
+    def predict(self, batch: Batch) -> Prediction:
+        scores = self.logits(batch).float().sigmoid()
+        if self.threshold_rule.startswith("top"):
+            return Prediction(top_k_mask(scores, int(self.threshold_rule[3:])), scores)
+        return Prediction(apply_thresholds(scores, self.thresholds), scores)
+
+    def calibrate(self, scores: Tensor, target: Tensor) -> None:
+        if self.threshold_rule == "global":
+            self.thresholds.fill_(choose_global(scores, target, metric="OF1"))
+        elif self.threshold_rule == "mcc":
+            self.thresholds.copy_(choose_mcc(scores, target))
+
+
+class SequenceSystem(System):
+    """A decoder trained by teacher forcing on labels in a fixed order, decoded greedily. Taught in notebook 03.
+
+    max_labels: labels named at most; one more step is for `<stop>`.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        decoder: Decoder,
+        *,
+        max_labels: int,
+        encoder: nn.Module | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(vocabulary, encoder)
+        if max_labels < 1:
+            raise ValueError(
+                f"max_labels is {max_labels}; a decoder must be allowed to name at least one label"
+            )
+        self.decoder = decoder
+        self.max_labels = max_labels
+        self.label_smoothing = label_smoothing
+
+    def loss(self, batch: Batch) -> Tensor:
+        tokens = decoder_inputs(batch.labels, self.vocabulary.start)
+        logits, _ = self.decoder(self.features(batch), tokens)
+        return sequence_cross_entropy(
+            logits, batch.labels, batch.lengths, label_smoothing=self.label_smoothing
+        )
+
+    def predict(self, batch: Batch) -> Prediction:
+        decoded = greedy(self.decoder, self.features(batch), max_steps=self.max_labels + 1)
+        return Prediction(to_multi_hot(decoded.tokens, len(self.vocabulary)).bool(), decoded=decoded)
+
+
+def bce(
+    vocabulary: Vocabulary, feature_size: int, *, encoder: nn.Module | None = None, **options: Any
+) -> System:
+    """The baseline: CNN + linear head, a score a label (options of `Classifier`)."""
+    return Classifier(vocabulary, feature_size, encoder=encoder, **options)
+
+
+def ria(
+    vocabulary: Vocabulary,
+    feature_size: int,
+    *,
+    encoder: nn.Module | None = None,
+    max_labels: int,
+    label_smoothing: float = 0.0,
+    **options: Any,
+) -> System:
+    """RIA: an LSTM started from the image names labels one by one (other options are those of `LabelLSTM`)."""
+    decoder = LabelLSTM(len(vocabulary), feature_size, **options)
+    return SequenceSystem(
+        vocabulary, decoder, encoder=encoder, max_labels=max_labels, label_smoothing=label_smoothing
+    )
+
+
+SYSTEMS: dict[str, Callable[..., System]] = {"bce": bce, "ria": ria}
+
+
+def build(
+    name: str, vocabulary: Vocabulary, feature_size: int, *, encoder: nn.Module | None = None, **options: Any
+) -> System:
+    """The system `name` of `SYSTEMS`; unknown names and options are refused."""
+    if name not in SYSTEMS:
+        raise ValueError(f"there is no system {name!r}; there are {', '.join(SYSTEMS)}")
+    return SYSTEMS[name](vocabulary, feature_size, encoder=encoder, **options)
