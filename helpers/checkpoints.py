@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from helpers.encoders import Encoder, build_encoder
-from helpers.files import load_state, save_state
+from helpers.files import replacing
 from helpers.labels import Vocabulary
 from helpers.systems import System, build
 from helpers.transforms import Preprocessing
 
-FORMAT = 1
+FORMAT = "1"
 
 
 @dataclass(frozen=True)
@@ -40,54 +43,71 @@ def save_checkpoint(
     options: dict[str, Any],
     config: dict[str, Any],
     metrics: dict[str, dict[str, float]],
+    half: bool = False,
 ) -> None:
-    """Write a system and its encoder, atomically.
+    """Write a system and its encoder to one safetensors file, atomically.
 
-    name, options: those given to `systems.build`. config: anything of JSON, kept for the record.
+    name, options: those given to `systems.build`. config: anything of JSON, kept for the record. half: store the
+    weights as float16, which halves the file.
     """
-    state = {key: value for key, value in system.state_dict().items() if not key.startswith("encoder.")}
-    save_state(
-        path,
-        {
-            "format": FORMAT,
-            "system": name,
-            "options": options,
-            "labels": list(system.vocabulary.labels),
-            "encoder": {
-                "name": encoder.name,
-                "preprocessing": encoder.preprocessing.to_dict(),
-                "state": encoder.state_dict(),
-            },
-            "state": state,
-            "config": config,
-            "metrics": metrics,
-        },
-    )
+    tensors = {f"encoder.{key}": value for key, value in encoder.state_dict().items()}
+    tensors |= {
+        f"system.{key}": value for key, value in system.state_dict().items() if not key.startswith("encoder.")
+    }
+    if half:
+        tensors = {key: x.half() if x.is_floating_point() else x for key, x in tensors.items()}
+    about = {
+        "system": name,
+        "options": options,
+        "labels": list(system.vocabulary.labels),
+        "encoder": {"name": encoder.name, "preprocessing": encoder.preprocessing.to_dict()},
+        "config": config,
+        "metrics": metrics,
+    }
+    with replacing(path) as temporary:
+        save_file(
+            {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+            temporary,
+            metadata={"format": FORMAT, "about": json.dumps(about, allow_nan=False)},
+        )
 
 
 def load_checkpoint(path: Path | str, *, device: torch.device | str = "cpu") -> Checkpoint:
-    """Read what `save_checkpoint` wrote and rebuild the system.
+    """Read what `save_checkpoint` wrote and rebuild the system. Nothing is unpickled.
 
     Raises FileNotFoundError, or ValueError for a damaged file or one of another kind or format.
     """
-    saved = load_state(path)
-    if not isinstance(saved, dict) or "format" not in saved or "system" not in saved:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}: train one with python -m helpers.train")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (it is no dict)
+    except SafetensorError as error:
         raise ValueError(
-            f"{path} holds no trained system (a training folder's checkpoint.pt does; last.pt is for --resume only)"
-        )
-    if saved["format"] != FORMAT:
+            f"{path} is no checkpoint, or a damaged one ({error}): give the checkpoint.safetensors of a training "
+            "folder (its last.pt is for --resume only)"
+        ) from error
+    if metadata.get("format") != FORMAT or "about" not in metadata:
         raise ValueError(
-            f"{path} has format {saved['format']}, this code reads {FORMAT}: train again or update"
+            f"{path} holds no trained system of format {FORMAT} (found {metadata.get('format')}): train again, or "
+            "update the course"
         )
-    vocabulary = Vocabulary(saved["labels"])
-    preprocessing = Preprocessing.from_dict(saved["encoder"]["preprocessing"])
+    about = json.loads(metadata["about"])
+    vocabulary = Vocabulary(about["labels"])
+    preprocessing = Preprocessing.from_dict(about["encoder"]["preprocessing"])
     encoder = build_encoder(
-        saved["encoder"]["name"], weights=None, image_size=preprocessing.size, freeze=True
+        about["encoder"]["name"], weights=None, image_size=preprocessing.size, freeze=True
     )
     encoder.preprocessing = preprocessing  # that of the weights, which the random network could not know
-    encoder.load_state_dict(saved["encoder"]["state"])
-    system = build(saved["system"], vocabulary, encoder.dim, **saved["options"])
-    system.load_state_dict(saved["state"])
+    encoder.load_state_dict(_part(tensors, "encoder."))
+    system = build(about["system"], vocabulary, encoder.dim, **about["options"])
+    system.load_state_dict(_part(tensors, "system."))
     system.encoder = encoder
     system.to(device).eval()
-    return Checkpoint(system, vocabulary, preprocessing, saved["config"], saved["metrics"])
+    return Checkpoint(system, vocabulary, preprocessing, about["config"], about["metrics"])
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

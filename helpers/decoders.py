@@ -31,6 +31,14 @@ class State(NamedTuple):
         """The state of the rows `index` (K,) int64, in that order; a row may be taken more than once."""
         return State(tuple(x[index] for x in self.hidden), tuple(x[index] for x in self.memory))
 
+    def select_hidden(self, index: Tensor) -> State:
+        """The hidden tensors of the rows `index` (K,) int64; the memory as it is.
+
+        For beams: K is a whole multiple of the batch, the rows of one image stand together, and all beams of an
+        image read the one memory it has.
+        """
+        return self._replace(hidden=tuple(x[index] for x in self.hidden))
+
 
 class Decoder(nn.Module):
     """The step interface. Taught in notebook 03.

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-GRID = 128  # measuring grid: boxes and areas are counted in cells of 1/128 of the side, whatever the image size
+GRID = (
+    128  # measuring grid: boxes and areas are counted in cells of 1/128 of the side, whatever the image size
+)
 SUPERSAMPLE = 3  # shapes are drawn this much larger and averaged down, which smooths their edges
 
 Colour = tuple[int, int, int]
@@ -54,6 +56,21 @@ def lighter(colour: Colour, share: float = 0.25) -> Colour:
     return mix(colour, (255, 252, 240), share)
 
 
+def body(points: Points, colour: Colour) -> Shape:
+    """An opaque shape that belongs to the object's silhouette."""
+    return Shape(points, colour, solid=True)
+
+
+def detail(points: Points, colour: Colour, alpha: int = 255, *, glow: bool = False) -> Shape:
+    """A shape that is drawn but not counted to the silhouette: an eye, a window, a string."""
+    return Shape(points, colour, alpha, glow=glow)
+
+
+def ground_shadow(x0: float, x1: float, height: float = 0.06) -> Shape:
+    """The soft shadow at an object's foot, from x0 to x1."""
+    return detail(ellipse((x0 + x1) / 2, 0.0, (x1 - x0) / 2, height), (24, 30, 60), 58)
+
+
 # ---- primitives: each returns the corners of a polygon, (K, 2) ------------------------------------------------------
 
 
@@ -86,7 +103,9 @@ def ring(cx: float, cy: float, radius: float, width: float, *, corners: int = 26
     t = np.linspace(0, 2 * math.pi, corners + 1)
     circle = np.stack([np.cos(t), np.sin(t)], axis=1)
     centre = np.array([cx, cy])
-    return np.concatenate([centre + circle * (radius + width / 2), centre + circle[::-1] * (radius - width / 2)])
+    return np.concatenate(
+        [centre + circle * (radius + width / 2), centre + circle[::-1] * (radius - width / 2)]
+    )
 
 
 def rounded(x0: float, y0: float, x1: float, y1: float, radius: float) -> Points:

@@ -73,12 +73,10 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
         raise _too_large(path, str(error)) from error
     except Image.UnidentifiedImageError as error:
         raise DataError(
-            f"{path}: not an image in a format that can be read; it starts with {_first_bytes(path)!r}. Expected one "
+            f"{path}: not an image, not even its header can be read; it starts with {_first_bytes(path)!r}. Expected one "
             f"of {', '.join(FORMATS)}. Save it as JPEG or PNG, or drop it from the annotations."
         ) from error
-    except (
-        Exception
-    ) as error:  # a damaged file can make a decoder raise anything; no file may end a run unnamed
+    except Exception as error:  # damaged files make decoders raise anything; none may end a run unnamed
         raise DataError(
             f"{path}: the image is damaged or cut short ({type(error).__name__}: {error}; {path.stat().st_size:,} "
             "bytes on disk). Copy or download it again, or drop it from the annotations."

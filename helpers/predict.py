@@ -1,4 +1,4 @@
-"""Label images from the command line: `python -m helpers.predict image.jpg --checkpoint runs/ria/checkpoint.pt`.
+"""Label images from the command line: `python -m helpers.predict image.jpg --checkpoint runs/ria/checkpoint.safetensors`.
 
 Prints the labels with their probabilities and saves a picture with both beside each image.
 """
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     """All options."""
     p = argparse.ArgumentParser(prog="python -m helpers.predict", description="Name the labels of images.")
     p.add_argument("images", nargs="+", type=Path, help="image files")
-    p.add_argument("--checkpoint", type=Path, required=True, help="checkpoint.pt of a training folder")
+    p.add_argument("--checkpoint", type=Path, required=True, help="checkpoint.safetensors of a training folder")
     p.add_argument("--output", type=Path, help="folder for the pictures (default: beside each image)")
     p.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     return p

@@ -518,15 +518,15 @@ def _find_csv(folder: Path) -> Path:
 def _csv_rows(path: Path, notes: Counter[str]) -> Iterable[tuple[int, dict[str, str]]]:
     """Line number and cells (file, labels and, where the header has it, split) of each line of the CSV."""
     text = _decode(path)
-    header: list[str] = []
+    first = re.split(r"[\r\n]", text, maxsplit=1)[0]
     for delimiter in ",;\t":
-        header = [cell.strip().lower() for cell in text.split("\n", 1)[0].replace('"', "").split(delimiter)]
+        header = [cell.strip().lower() for cell in first.replace('"', "").split(delimiter)]
         columns = ["file" if c in _FILE_COLUMNS else "labels" if c in _LABEL_COLUMNS else c for c in header]
         if columns.count("file") == columns.count("labels") == 1 and columns.count("split") <= 1:
             break
     else:
         raise DataError(
-            f"{path}: the first line is {text.splitlines()[0][:80]!r}, expected `file,labels` (or `file,labels,split`). "
+            f"{path}: the first line is {first[:80]!r}, expected `file,labels` (or `file,labels,split`). "
             "Put it above the first image."
         )
     for unused in set(columns) - {"file", "labels", "split"}:

@@ -36,7 +36,7 @@ EXAMPLES = """examples:
   python -m helpers.train --data corel5k --data-dir DIR --system ria --backbone mobilenet_v2 --weights FILE \\
       --image-size 224 --seed 0 --output runs/corel-ria
       RIA on Corel-5k with your own ImageNet weights
-  python -m helpers.predict image.jpg --checkpoint runs/ria/checkpoint.pt
+  python -m helpers.predict image.jpg --checkpoint runs/ria/checkpoint.safetensors
       label an image with the result
 """
 
@@ -131,7 +131,7 @@ def parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         required=True,
-        help="folder for checkpoint.pt, metrics.json, config.json, TensorBoard",
+        help="folder for checkpoint.safetensors, metrics.json, config.json, TensorBoard",
     )
     g.add_argument("--resume", action="store_true", help="go on with an interrupted run in --output")
     return p
@@ -251,7 +251,7 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Train, select, calibrate, test; leave everything in `args.output`. Returns the metrics by split."""
     started = time.perf_counter()
     device = pick_device(args.device)
-    if (args.output / "checkpoint.pt").exists() and not args.resume:
+    if (args.output / "checkpoint.safetensors").exists() and not args.resume:
         raise ValueError(f"{args.output} holds a finished run already: choose another --output, or delete it")
     data = load(args.data, args.data_dir, unlabelled="drop" if args.drop_unlabelled else "keep")
     print(data.describe())
@@ -306,7 +306,7 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         {**metrics, "history": history, "seconds": seconds, "device": where, "versions": versions},
     )
     save_checkpoint(
-        args.output / "checkpoint.pt",
+        args.output / "checkpoint.safetensors",
         system,
         encoder,
         name=args.system,

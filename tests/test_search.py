@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from helpers.batch import Features
 from helpers.decoders import Decoder, LabelLSTM, State
-from helpers.search import greedy
+from helpers.search import beam, greedy
 
 
 class Scripted(Decoder):
@@ -110,3 +110,112 @@ def test_equals_a_loop_over_single_images(seed: int, labels: int, steps: int, re
         assert (found.tokens[row, length:] == labels).all()
         if not repeats:
             assert len(set(expected)) == len(expected)
+
+
+def brute_force(decoder: Decoder, pooled: torch.Tensor, max_steps: int) -> dict[tuple[int, ...], float]:
+    """log P of every label sequence without repeats; those of max_steps labels have no stop."""
+    found = {}
+    stop = decoder.stop_token
+
+    def extend(prefix: tuple[int, ...], state: State, token: int, log_p: float) -> None:
+        logits, state, _ = decoder.step(torch.tensor([token]), state)
+        logits[0, list(prefix)] = -torch.inf
+        log_probabilities = logits[0].log_softmax(-1)
+        for word in range(decoder.num_labels + 1):
+            total = log_p + float(log_probabilities[word])
+            if word == stop:
+                found[prefix] = total
+            elif word not in prefix:
+                if len(prefix) + 1 == max_steps:
+                    found[(*prefix, word)] = total
+                else:
+                    extend((*prefix, word), state, word, total)
+
+    with torch.no_grad():
+        extend((), decoder.start(Features(pooled)), decoder.start_token, 0.0)
+    return found
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000), max_steps=st.integers(1, 5))
+def test_a_wide_beam_is_exhaustive(seed: int, max_steps: int) -> None:
+    torch.manual_seed(seed)
+    decoder = LabelLSTM(4, 3, hidden_size=4, embedding_size=3).eval()
+    pooled = torch.randn(2, 3) * 3
+    found = beam(decoder, Features(pooled), width=80, max_steps=max_steps)
+    for row in range(2):
+        truth = sorted(
+            brute_force(decoder, pooled[row : row + 1], max_steps).items(), key=lambda item: -item[1]
+        )
+        for rank, (sequence, log_p) in enumerate(truth[:20]):
+            assert found.log_probability[row, rank].item() == pytest.approx(log_p, abs=1e-4)
+            if rank == 0:
+                assert found.tokens[row, 0, : found.lengths[row, 0]].tolist() == list(sequence)
+        assert torch.isfinite(found.log_probability[row]).sum() == len(truth)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), steps=st.integers(1, 6), repeats=st.booleans())
+def test_width_one_is_greedy(seed: int, steps: int, repeats: bool) -> None:
+    torch.manual_seed(seed)
+    decoder = LabelLSTM(4, 3, hidden_size=4, embedding_size=3).eval()
+    features = Features(torch.randn(5, 3) * 3)
+    one = beam(decoder, features, width=1, max_steps=steps, repeats=repeats).best()
+    other = greedy(decoder, features, max_steps=steps, repeats=repeats)
+    assert one.tokens.tolist() == other.tokens.tolist()
+    assert one.lengths.tolist() == other.lengths.tolist()
+    torch.testing.assert_close(one.log_probability, other.log_probability, atol=1e-5, rtol=0)
+
+
+def test_a_beam_finds_what_greedy_misses() -> None:
+    """The first step's best word leads nowhere: b then stop has 0.4 * 0.9, a then anything at most 0.6 * 0.5."""
+
+    class Trap(Decoder):
+        def start(self, features):
+            return State(hidden=(torch.zeros(len(features.pooled), 1),))
+
+        def step(self, tokens, state):
+            table = torch.tensor(
+                [[0.25, 0.25, 0.5], [0.05, 0.05, 0.9], [1 / 3] * 3, [0.6, 0.4 - 1e-6, 1e-6]]
+            )  # after a, b, stop, start
+            return table[tokens].log(), state, None
+
+    decoder = Trap(2)
+    assert greedy(decoder, features(1), max_steps=3, repeats=True).tokens[0, 0] == 0
+    found = beam(decoder, features(1), width=2, max_steps=3, repeats=True)
+    assert found.tokens[0, 0].tolist()[:2] == [1, 2]
+    assert found.log_probability[0, 0].exp().item() == pytest.approx(0.36, abs=1e-5)
+
+
+def test_a_beam_that_never_stops_returns_its_best() -> None:
+    never = torch.tensor([[[0.6, 0.4, 0.0]]]).log()
+    found = beam(Scripted(never), features(1), width=3, max_steps=2, repeats=True)
+    assert found.tokens[0, 0].tolist() == [0, 0]
+    assert found.lengths[0, 0] == 2
+    assert torch.isfinite(found.log_probability[0, 0])
+
+
+def test_length_penalty_prefers_longer_sequences() -> None:
+    decoder = Scripted(log_table([[0.45, 0.05, 0.5], [0.05, 0.15, 0.8], [0.1, 0.1, 0.8]]))
+    short = beam(decoder, features(1), width=4, max_steps=3)
+    long = beam(decoder, features(1), width=4, max_steps=3, length_penalty=1.0)
+    assert short.lengths[0, 0] == 0
+    assert long.lengths[0, 0] == 1
+
+
+def test_the_attention_of_the_winning_beam_comes_along() -> None:
+    """Each word looks at the cell of the word before it; start looks at cell 3."""
+
+    class Looking(LabelLSTM):
+        def step(self, tokens, state):
+            logits, state, _ = super().step(tokens, state)
+            return logits, state, torch.nn.functional.one_hot(tokens, 6).float()
+
+    decoder = Looking(4, 3, hidden_size=4, embedding_size=3).eval()
+    pooled = torch.randn(8, 3) * 3
+    found = beam(decoder, Features(pooled), width=5, max_steps=4)
+    for row in range(8):
+        n = int(found.lengths[row, 0])
+        words = [decoder.start_token, *found.tokens[row, 0, :n].tolist()]
+        looked = found.attention[row].argmax(-1)[: n + 1].tolist()
+        assert looked == words[: len(looked)]

@@ -1,0 +1,63 @@
+# The course's commands. `make` alone lists them; each one sets itself up on a fresh machine.
+
+PYTHON ?= python3
+ARGS ?=
+NAME ?=
+
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+RUN := $(BIN)/python
+
+# A PYTHONPATH from somebody's shell would put other packages before the pinned ones.
+unexport PYTHONPATH
+unexport PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lab test fast notebooks bench lint lock clean
+
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
+		printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+setup: ## make or mend .venv (the others do this first; PYTHON=python3.12 chooses the Python)
+	@command -v "$(PYTHON)" >/dev/null || { echo "set-up: there is no '$(PYTHON)' on the PATH: install Python 3.11 or newer, or name one: make $(or $(MAKECMDGOALS),lab) PYTHON=/path/to/python3" >&2; exit 1; }
+	@GOAL="$(firstword $(MAKECMDGOALS))" "$(PYTHON)" .ci/setup.py $(if $(findstring command,$(origin PYTHON)),--this-python)
+
+# JupyterLab keeps its settings in .jupyter/ here: nothing of the course lands in the home folder, and a
+# configuration or a kernel in the home folder cannot replace the course's. Its terminals and `!pip` use .venv.
+# (On the command itself: a target's variables would reach the set-up too.)
+HERE := $(CURDIR)/.jupyter
+LAB = env JUPYTER_CONFIG_DIR="$(HERE)/config" JUPYTER_DATA_DIR="$(HERE)/data" IPYTHONDIR="$(HERE)/ipython" \
+	JUPYTER_RUNTIME_DIR="$(HERE)/runtime" JUPYTER_PREFER_ENV_PATH=1 \
+	VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) -m jupyterlab
+
+lab: setup ## open JupyterLab at notebook 00 (ARGS="--no-browser" for a server)
+	@$(LAB) --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
+		$(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root) $(ARGS)
+
+test: setup ## the whole suite, every notebook executed (ARGS="-k labels" for a part)
+	@$(RUN) -m pytest $(ARGS)
+
+fast: setup ## the tests that take seconds
+	@$(RUN) -m pytest -m "not slow and not browser" $(ARGS)
+
+notebooks: setup ## execute every notebook and store its outputs (ARGS="notebooks/03*" for one)
+	@$(RUN) -m helpers.notebooks $(ARGS)
+
+bench: setup ## list the benchmarks; run one with NAME=…
+	@if [ -n "$(NAME)" ]; then $(RUN) "benchmarks/$(NAME).py" $(ARGS); else \
+		for file in benchmarks/*.py; do printf '  make bench NAME=%-22s %s\n' "$$(basename "$$file" .py)" \
+			"$$(sed -n '1s/^"""\([^"]*\).*/\1/p' "$$file")"; done; fi
+
+lint: setup ## style of code and notebooks (ARGS="--fix" mends what it can)
+	@$(RUN) -m ruff check . $(ARGS) && $(RUN) -m ruff format $(if $(findstring --fix,$(ARGS)),,--check) .
+
+lock: ## compile requirements.txt from pyproject.toml (ARGS="--upgrade" for newer versions)
+	@"$(PYTHON)" .ci/setup.py lock $(ARGS)
+
+clean: ## remove .venv and every cache; data stays
+	rm -rf .venv .venv.old .venv.lock .jupyter .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name .git -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -exec rm -rf {} +
