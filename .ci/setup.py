@@ -158,7 +158,7 @@ def fault(*, this_python: bool) -> str:
     lost = damaged(site)
     if lost:
         more = ", …" if len(lost) > 4 else ""
-        return ".venv is damaged: files are missing from " + ", ".join(lost[:4]) + more
+        return ".venv is damaged: files are missing or cut off in " + ", ".join(lost[:4]) + more
     return ""
 
 
@@ -179,7 +179,9 @@ def bootstrap_uv() -> Path | str:
     uv = find_uv()
     if uv is not None and OLD not in Path(uv).parents:
         return uv
-    if call(PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv", quiet=bool(uv)):
+    # By force, for pip may believe in one that lost its program.
+    options = ["--quiet", "--disable-pip-version-check", "--force-reinstall"]
+    if call(PYTHON, "-m", "pip", "install", *options, "uv", quiet=bool(uv)):
         return VENV / SCRIPTS / ("uv" + SUFFIX)
     if uv is None:
         raise SetupError(
@@ -199,10 +201,14 @@ def suitable_python() -> str:
         newer = shutil.which(f"python3.{minor}")
         if newer and call(newer, "-c", "pass", quiet=True):
             return newer
-    raise SetupError(
+    raise too_old()
+
+
+def too_old() -> SetupError:
+    return SetupError(
         "the course needs Python {}.{} or newer; {} is {}. Install one from python.org or your system's packages, "
         "then: make {} PYTHON=/path/to/python3".format(
-            *OLDEST, sys.executable, sys.version.split()[0], os.environ.get("GOAL", "lab")
+            *OLDEST, sys.executable, sys.version.split()[0], os.environ.get("GOAL") or "lab"
         )
     )
 
@@ -262,6 +268,8 @@ def make_importable(site: Path) -> None:
 
 
 def set_up(*, this_python: bool) -> None:
+    if this_python and sys.version_info[:2] < OLDEST:
+        raise too_old()
     reason = fault(this_python=this_python)
     if not reason:
         install(fresh=False)
@@ -273,7 +281,7 @@ def set_up(*, this_python: bool) -> None:
     lost = damaged(found[1])
     if lost:
         raise SetupError(
-            "files are missing from packages just installed: {0}. The download cache may be damaged: "
+            "files are missing or cut off in packages just installed: {0}. The download cache may be damaged: "
             "uv cache clean {0}, then run the same command again.".format(" ".join(lost))
         )
     make_importable(found[1])

@@ -161,21 +161,23 @@ def wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def interleaved(calls: dict[str, Callable[[], object]], device: str, repeats: int) -> dict[str, float]:
+def interleaved(
+    calls: dict[str, Callable[[], object]], device: str, repeats: int, clock: Callable[[], float]
+) -> dict[str, float]:
     """The median over `repeats` turns of the time of one call, ms. A turn is `BLOCK_MS` of calls, or one call
     if that takes longer; a GPU is waited for after every call."""
 
     def turn(call: Callable[[], object], number: int) -> float:
         wait(device)
-        start = time.perf_counter()
+        start = clock()
         for _ in range(number):
             call()
             wait(device)
-        return (time.perf_counter() - start) / number * 1e3
+        return (clock() - start) / number * 1e3
 
     for call in calls.values():
         call()  # tables and caches
-    number = {name: max(1, round(BLOCK_MS / turn(call, 1))) for name, call in calls.items()}
+    number = {name: max(1, round(BLOCK_MS / max(turn(call, 1), 1e-3))) for name, call in calls.items()}
     times = [{name: turn(call, number[name]) for name, call in calls.items()} for _ in range(repeats)]
     return {name: median(t[name] for t in times) for name in calls}
 
@@ -186,7 +188,7 @@ def check_same_cost(sample: tuple[Tensor, Tensor, Tensor], ours: Tensor, theirs:
     torch.testing.assert_close(*costs, atol=1e-4, rtol=1e-5)
 
 
-def compare(device: str, repeats: int, seed: int) -> list[dict]:
+def compare(device: str, repeats: int, seed: int, clock: Callable[[], float]) -> list[dict]:
     """One row a case: ours and the two loops."""
     rows = []
     for title, batch, outputs, sizes in CASES:
@@ -197,7 +199,7 @@ def compare(device: str, repeats: int, seed: int) -> list[dict]:
         calls |= {name: partial(loop, *sample) for name, loop in loops.items()}
         for name in loops:
             check_same_cost(sample, calls["ours_mla"](), calls[name]())
-        ms = interleaved(calls, device, repeats)
+        ms = interleaved(calls, device, repeats, clock)
         over_python, over_scipy = ms["python_loop"] / ms["ours_mla"], ms["scipy_loop"] / ms["ours_mla"]
         target = TARGETS[device]
         rows.append(
@@ -218,7 +220,7 @@ def compare(device: str, repeats: int, seed: int) -> list[dict]:
     return rows
 
 
-def crossover(device: str, batch: int, repeats: int, seed: int) -> list[dict]:
+def crossover(device: str, batch: int, repeats: int, seed: int, clock: Callable[[], float]) -> list[dict]:
     """One row a size n: each method on (batch, n, n), every block full."""
     rows, dropped = [], set()
     for n in CROSSOVER_SIZES:
@@ -229,7 +231,7 @@ def crossover(device: str, batch: int, repeats: int, seed: int) -> list[dict]:
         if n > MOST_PERMUTATIONS and "permutations" in methods:
             methods.remove("permutations")
         calls = {m: partial(assign, cost, sizes, method=m) for m in methods}
-        ms = interleaved(calls, device, repeats)
+        ms = interleaved(calls, device, repeats, clock)
         dropped |= {m for m, t in ms.items() if t > TOO_SLOW_MS and m != "scipy"}
         rows.append({"device": device, "batch": batch, "n": n, "ms": ms, "fastest": min(ms, key=ms.get)})
     return rows
@@ -287,17 +289,25 @@ def main() -> None:
     parser.add_argument("--devices", nargs="+", choices=["cpu", "cuda"], default=devices)
     parser.add_argument("--repeats", type=int, default=15, help="timed calls of each kind (default 15)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--clock",
+        choices=["wall", "processor"],
+        default="wall",
+        help="processor: CPU rows in processor time, for a machine that is busy with other things",
+    )
     parser.add_argument("--output", type=Path, help="write the figures here as JSON")
     options = parser.parse_args()
 
-    about = environment()
+    about = environment() | {"clock": options.clock}
     print(", ".join(f"{name} {value}" for name, value in about.items()))
-    comparison = [row for device in options.devices for row in compare(device, options.repeats, options.seed)]
-    print_comparison(comparison)
-    sizes = []
+    comparison, sizes = [], []
     for device in options.devices:
+        # Processor time means nothing while the work is on a GPU.
+        clock = time.process_time if options.clock == "processor" and device == "cpu" else time.perf_counter
+        comparison += compare(device, options.repeats, options.seed, clock)
+        print_comparison([row for row in comparison if row["device"] == device])
         for batch in (32, 256):
-            rows = crossover(device, batch, options.repeats, options.seed)
+            rows = crossover(device, batch, options.repeats, options.seed, clock)
             print_crossover(rows)
             sizes += rows
     if options.output:

@@ -16,8 +16,9 @@ from statistics import median
 from time import perf_counter
 
 import torch
+from torchmetrics.functional.classification import multilabel_average_precision
 
-from helpers.metrics import multilabel_metrics
+from helpers.metrics import average_precision, multilabel_metrics
 from helpers.thresholds import apply_thresholds, choose_global, choose_mcc
 
 
@@ -64,11 +65,15 @@ def main() -> None:
         "sets only": lambda: multilabel_metrics(predicted, target),
         "with mAP": lambda: multilabel_metrics(predicted, target, scores),
         "with mAP, logits": lambda: multilabel_metrics(predicted, target, logits),
+        "AP alone": lambda: average_precision(scores, target),
+        "AP of torchmetrics": lambda: multilabel_average_precision(
+            scores, target.int(), num_labels=options.labels, average="none", validate_args=False
+        ),
         "global threshold": lambda: choose_global(scores, target),
         "MCC, grid": lambda: choose_mcc(scores, target),
         "MCC, every score": lambda: choose_mcc(scores, target, candidates="all"),
     }.items():
-        print(f"  {name:<18}{seconds(function, options.repeats)}", flush=True)
+        print(f"  {name:<20}{seconds(function, options.repeats)}", flush=True)
 
 
 if __name__ == "__main__":

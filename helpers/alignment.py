@@ -151,8 +151,9 @@ def _align(logits: Tensor, labels: Tensor, lengths: Tensor, method: str, solver:
     _require(
         (labels < stop) == valid, f"a row of labels must be `lengths` ids below <stop> = {stop}, then <stop>"
     )
-    if not lengths.is_cuda:  # there, a length out of range acts as the nearest one in it
-        _require((lengths >= 0) & (lengths <= n), f"lengths must lie between 0 and {n}")
+    if not labels.is_cuda:  # there, gather itself stops such labels, and such lengths act like 0 or n
+        _require(labels == labels.clamp(0, stop), f"labels must lie between 0 and <stop> = {stop}")
+        _require(lengths == lengths.clamp(0, n), f"lengths must lie between 0 and {n}")
     _require_finite(logits, "logits")
     if n < 2:
         return labels.clone()
@@ -204,7 +205,7 @@ _align_operation = torch.library.custom_op(
     _align,
     mutates_args=(),
     schema="(Tensor logits, Tensor labels, Tensor lengths, str method, str solver) -> Tensor",
-    tags=torch.Tag.cudagraph_unsafe,  # with many labels it waits for the host
+    tags=(torch.Tag.cudagraph_unsafe,),  # with many labels it waits for the host
 )
 _align_operation.register_fake(lambda logits, labels, *_: torch.empty_like(labels))
 
@@ -213,8 +214,8 @@ _align_operation.register_fake(lambda logits, labels, *_: torch.empty_like(label
 
 
 def _solve(score: Tensor, valid: Tensor, method: str) -> Tensor:
-    """(B, n): `assign` after the checks, for the largest sum of `score` (B, n, n). `valid` (B, n) bool marks the
-    leading block; -inf in it forbids a pair (a complete assignment must remain)."""
+    """(B, n): `assign` after the checks, for the largest sum of `score` (B, n, n). `valid` (B, n) bool marks
+    the leading block; -inf in it forbids a pair (a complete assignment must remain)."""
     n, device = score.shape[1], score.device
     if n < 2 or len(score) == 0:
         return _positions(n, device).repeat(len(score), 1)
@@ -314,8 +315,8 @@ def _permutation_tables(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 @functools.cache
 def _subset_tables(n: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """For k = 1..n, for every set of k columns and each of its members in turn: the member (sets * k,), and the
-    place in the layer before of the set without it (sets * k,)."""
+    """For k = 1..n, for every set of k columns and each of its members in turn: the member (sets * k,), and
+    the place in the layer before of the set without it (sets * k,)."""
     sets = np.arange(2**n)
     member = (sets[:, None] >> np.arange(n)) & 1 == 1  # (2^n, n)
     count = member.sum(1)

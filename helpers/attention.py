@@ -99,7 +99,9 @@ def additive_attention(keys: Tensor, query: Tensor, weights: Weights) -> Tensor:
         scores = threshold.new_empty(batch, queries, cells)
         for images, highest in chunks(keys, queries, threshold.dtype):  # highest: a buffer (b, K, L, A)
             torch.maximum(keys[images].unsqueeze(1), threshold[images].unsqueeze(2), out=highest)
-            torch.mv(highest.view(-1, size), v[0], out=scores[images].view(-1))  # (b * K * L, A) -> (b * K * L,)
+            torch.mv(
+                highest.view(-1, size), v[0], out=scores[images].view(-1)
+            )  # (b * K * L, A) -> (b * K * L,)
         return (scores + b).softmax(2)
 
 
@@ -130,6 +132,42 @@ def advance(
     i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
     cell = f * cell + i * g
     return Moment(o * cell.tanh(), cell, attention, gate, context, query, (i, f, g, o))
+
+
+def widened(x: Tensor) -> Tensor:
+    """`x` in float32 where it is half precision, else as it is."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def chunks(keys: Tensor, queries: int, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+    """The images in pieces, each with the same buffer (b, queries, L, A) to write to; keys: (B, L, A)."""
+    batch, cells, size = keys.shape
+    images = batch
+    if keys.device.type == "cpu":
+        images = min(batch, max(1, CHUNK_BYTES // (queries * cells * size * dtype.itemsize)))
+    buffer = torch.empty(images, queries, cells, size, dtype=dtype, device=keys.device)
+    for first in range(0, batch, images):
+        piece = slice(first, min(first + images, batch))
+        yield piece, buffer[: piece.stop - piece.start]
+
+
+def active_sum(keys: Tensor, threshold: Tensor, d_energy: Tensor) -> Tensor:
+    """Σ_i d_energy_i [key_i > threshold]: keys (B, L, A), threshold (B, A), d_energy (B, L) -> (B, A)."""
+    result = torch.empty_like(threshold)
+    for images, active in chunks(keys, 1, keys.dtype):
+        torch.gt(keys[images], threshold[images].unsqueeze(1), out=active[:, 0])  # 1.0 or 0.0
+        result[images] = torch.bmm(d_energy[images].unsqueeze(1).to(active.dtype), active[:, 0]).squeeze(1)
+    return result
+
+
+def active_outer(keys: Tensor, threshold: Tensor, d_energy: Tensor) -> Tensor:
+    """Σ_t d_energy_t [key > threshold_t]: keys (B, L, A), threshold (T, B, A), d_energy (T, B, L) -> (B, L, A)."""
+    result = torch.zeros_like(keys, dtype=d_energy.dtype)
+    for images, active in chunks(keys, 1, keys.dtype):
+        for t in range(len(threshold)):
+            torch.gt(keys[images], threshold[t, images].unsqueeze(1), out=active[:, 0])
+            result[images].addcmul_(active[:, 0], d_energy[t, images].unsqueeze(2))
+    return result
 
 
 class TeacherForcing(torch.autograd.Function):
@@ -178,7 +216,13 @@ class TeacherForcing(torch.autograd.Function):
                 dh = dh + d_hidden[t]
                 dc = dc + dh * o * (1 - tanh_c * tanh_c)
                 d_gates[t] = torch.cat(
-                    [dc * g * i * (1 - i), dc * cell[t] * f * (1 - f), dc * i * (1 - g * g), dh * tanh_c * o * (1 - o)], 1
+                    [
+                        dc * g * i * (1 - i),
+                        dc * cell[t] * f * (1 - f),
+                        dc * i * (1 - g * g),
+                        dh * tanh_c * o * (1 - o),
+                    ],
+                    1,
                 ).to(dtype)  # (B, 4H)
                 dc = dc * f
                 # The gated context: z = Σ α a, then gate * z.
@@ -200,8 +244,8 @@ class TeacherForcing(torch.autograd.Function):
             d_hidden_weight = d_from_hidden.flatten(0, 1).mT @ hidden[:-1].flatten(0, 1).to(dtype)
             d_context_weight = d_gates.flatten(0, 1).mT @ gated
             d_keys = active_outer(keys, threshold, d_energy)
-            # v·max(k, -q), and the energies' gradients of a step add up to 0: what is left of the -q is active q.
-            d_score = (d_keys * keys).sum((0, 1)) - (threshold * active).sum((0, 1))
+            # Where a ReLU is on, it is k + q; threshold is -q.
+            d_score = (d_keys * keys).sum((0, 1)) - (active * threshold).sum((0, 1))
             d_grid = None
             if ctx.needs_input_grad[3]:  # Σ_t α_t d_context_t: (B, L, T) x (B, T, D)
                 d_grid = torch.bmm(attention.permute(1, 2, 0).to(dtype), d_context.transpose(0, 1))
@@ -217,3 +261,166 @@ class TeacherForcing(torch.autograd.Function):
             d_score.unsqueeze(0),
             d_score.new_zeros(1),  # the softmax does not see b
         )
+
+
+class AttentionLSTM(Decoder):
+    """An LSTM that looks at a weighted mean of the grid at every step. Taught in notebook 04.
+
+    With h the previous hidden state: e_i = v·ReLU(W_e a_i + W_h h) + b over the cells a_i, α = softmax(e),
+    z = Σ α_i a_i, gate = σ(W_g h), and the LSTM reads [embedding of the previous label; gate * z]. h0 = W pooled
+    + b; c0 = 0, or linear in pooled too (Xu et al., "Show, Attend and Tell", ICML 2015; for label sets: Yazici et
+    al., "Orderless Recurrent Models for Multi-label Classification", CVPR 2020).
+
+    num_labels: C. feature_size: D of grid and pooled. hidden_size: H. attention_size: A.
+    embedding_size: of the labels; ignored where `vectors` (C + 2, E) are given.
+    learn_cell: c0 is linear in pooled. feature_dropout is applied to pooled, input_dropout to the embedding,
+    output_dropout before the scores.
+    attention_dropout: of single numbers of the grid, as seen by the attention (keys and values);
+    attention_dropout_per: "sequence" draws one mask for all steps; "step" a new one for every step, which has to
+    project the grid again at every step, and is as slow as that.
+
+    Several rows of `tokens` and hidden state may share an image: with K * B rows over a memory of B images, rows
+    i * K to i * K + K - 1 read image i, and no grid is copied.
+    """
+
+    def __init__(
+        self,
+        num_labels: int,
+        feature_size: int,
+        *,
+        hidden_size: int = 512,
+        attention_size: int = 512,
+        embedding_size: int = 300,
+        vectors: Tensor | None = None,
+        freeze_vectors: bool = True,
+        learn_cell: bool = False,
+        feature_dropout: float = 0.0,
+        input_dropout: float = 0.3,
+        output_dropout: float = 0.5,
+        attention_dropout: float = 0.0,
+        attention_dropout_per: Literal["sequence", "step"] = "sequence",
+    ) -> None:
+        super().__init__(num_labels)
+        if attention_dropout_per not in ("sequence", "step"):
+            raise ValueError(
+                f"attention_dropout_per is {attention_dropout_per!r}; choose 'sequence' or 'step'"
+            )
+        self.attention_dropout_per = attention_dropout_per
+        self.embedding = label_embedding(num_labels, embedding_size, vectors, freeze=freeze_vectors)
+        self.feature_dropout = nn.Dropout(feature_dropout)
+        self.input_dropout = nn.Dropout(input_dropout)
+        self.attention_dropout = nn.Dropout(attention_dropout)
+        self.output_dropout = nn.Dropout(output_dropout)
+        self.initial_hidden = nn.Linear(feature_size, hidden_size)
+        self.initial_cell = nn.Linear(feature_size, hidden_size) if learn_cell else None
+        self.keys = nn.Linear(feature_size, attention_size)  # W_e
+        # W_h (A rows), W_g (D rows) and the LSTM's hidden-to-gates matrix (4H rows) all multiply h: one product.
+        self.from_hidden = nn.Linear(hidden_size, attention_size + feature_size + 4 * hidden_size)
+        self.score = nn.Linear(attention_size, 1)  # v and b
+        # The two halves of the LSTM's input matrix: the label's share does not wait for the attention.
+        self.from_embedding = nn.Linear(self.embedding.embedding_dim, 4 * hidden_size)
+        self.from_context = nn.Linear(feature_size, 4 * hidden_size, bias=False)
+        for parameter in (*self.from_embedding.parameters(), *self.from_context.parameters()):
+            nn.init.uniform_(parameter, -(hidden_size**-0.5), hidden_size**-0.5)  # as nn.LSTM does
+        self.scores = nn.Linear(hidden_size, num_labels + 1)
+
+    def start(self, features: Features) -> State:
+        """`Features` of B images -> State(hidden=(h, c), memory=(grid (B, L, D), keys (B, L, A))).
+
+        While `attention_dropout_per="step"` is at work the memory is (grid,). Raises ValueError without a grid.
+        """
+        size = self.keys.in_features
+        if features.grid is None:
+            raise ValueError(
+                "AttentionLSTM needs the image grid, but these features have only the pooled vector: "
+                "encode the images with grid=True"
+            )
+        if features.grid.dim() != 3 or features.grid.shape[2] != size:
+            raise ValueError(
+                f"the grid is {tuple(features.grid.shape)}, expected (B, L, {size}): this decoder was made with "
+                f"feature_size={size}; use the encoder it was made for"
+            )
+        pooled = self.feature_dropout(features.pooled)
+        h = self.initial_hidden(pooled)  # (B, H)
+        c = torch.zeros_like(h) if self.initial_cell is None else self.initial_cell(pooled)
+        grid = features.grid.to(self._dtype(features.grid))
+        if self._dropout_per_step:
+            return State((widened(h), widened(c)), (grid,))
+        grid = self.attention_dropout(grid)
+        return State((widened(h), widened(c)), (grid, self._project(grid)))
+
+    def step(
+        self, tokens: Tensor, state: State, *, attention: Tensor | None = None
+    ) -> tuple[Tensor, State, Tensor]:
+        """One step: tokens (R,) int64 -> logits (R, V), the next state, attention (R, L).
+
+        attention: (R, L) float, where to look instead of where the decoder would; rows should sum to 1.
+        """
+        return self.inspect(tokens, state, attention=attention)[:3]
+
+    def inspect(self, tokens: Tensor, state: State, *, attention: Tensor | None = None) -> Inspection:
+        """`step` with everything a picture of it needs: the gate as well. Same arguments."""
+        grid, *keys = state.memory
+        if len(tokens) % len(grid):
+            raise ValueError(
+                f"{len(tokens)} rows cannot share the memory of {len(grid)} images evenly: give every image the "
+                "same number of rows, side by side"
+            )
+        if attention is not None:
+            if attention.shape != (len(tokens), grid.shape[1]):
+                raise ValueError(
+                    f"attention is {tuple(attention.shape)}, expected {(len(tokens), grid.shape[1])}: one weight "
+                    "for each row and grid cell"
+                )
+            attention = attention.to(state.hidden[0])
+        if not keys:
+            grid = self.attention_dropout(grid)
+            keys = [self._project(grid)]
+        moment = advance(self._inputs(tokens), *state.hidden, grid, keys[0], self._weights(), attention)
+        logits = self.scores(self.output_dropout(moment.hidden))
+        state = State((moment.hidden, moment.cell), state.memory)
+        return Inspection(logits, state, moment.attention, moment.gate)
+
+    def forward(self, features: Features, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Teacher forcing: tokens (B, T) int64 -> logits (B, T, V), attention (B, T, L) float32."""
+        # The compiler fuses the plain steps by itself, and masks that change every step leave nothing to share.
+        if torch.compiler.is_compiling() or self._dropout_per_step:
+            return super().forward(features, tokens)
+        (h, c), (grid, keys) = self.start(features)
+        inputs = self._inputs(tokens.t())  # (T, B, 4H)
+        dtype = self._dtype(grid)
+        weights = (w.to(dtype) for w in self._weights())
+        with torch.autocast(grid.device.type, enabled=False):
+            hidden, attention = TeacherForcing.apply(inputs, h, c, grid, keys, *weights)  # time first
+        logits = self.scores(self.output_dropout(hidden.transpose(0, 1)))  # (B, T, H) -> (B, T, V)
+        return logits, attention.transpose(0, 1)
+
+    @property
+    def _dropout_per_step(self) -> bool:
+        return self.training and self.attention_dropout_per == "step" and self.attention_dropout.p > 0
+
+    def _weights(self) -> Weights:
+        hidden, score = self.from_hidden, self.score
+        return Weights(hidden.weight, hidden.bias, self.from_context.weight, score.weight, score.bias)
+
+    def _inputs(self, tokens: Tensor) -> Tensor:
+        """The labels' share of the LSTM gates: (...,) int64 -> (..., 4H)."""
+        return self.from_embedding(self.input_dropout(self.embedding(tokens)))
+
+    def _project(self, grid: Tensor) -> Tensor:
+        """W_e a + bias: (B, L, D) -> (B, L, A)."""
+        if (
+            len(grid) > 1
+            and grid.device.type == "cpu"
+            and torch.backends.cpu.get_cpu_capability() == "AVX512"
+        ):
+            # A 1x1 convolution is the same product, but PyTorch gives it to oneDNN, which uses AVX-512 on every
+            # maker's chips; a Linear goes to MKL, which does on Intel's only. (B, L, D) -> (B, D, 1, L) and back.
+            image = F.conv2d(grid.mT.unsqueeze(2), self.keys.weight[:, :, None, None], self.keys.bias)
+            return image.squeeze(2).mT
+        return self.keys(grid)
+
+    def _dtype(self, x: Tensor) -> torch.dtype:
+        """What the matrix products on x's device are computed in."""
+        kind = x.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.keys.weight.dtype

@@ -153,6 +153,10 @@ def _timm_backbone(name: str, weights: str | Path | None, image_size: int | None
     cfg = timm.get_pretrained_cfg(name)
     # Networks with a table of positions are built for one size; the others take any, and do not know the option.
     options = {"img_size": image_size} if image_size and cfg.fixed_input_size else {}
+    if weights == "imagenet" and not cfg.has_weights:
+        raise ValueError(
+            f"timm has no weights of {TIMM}{name}: use weights=None, a file, or another backbone"
+        )
     try:
         trunk = timm.create_model(name, pretrained=weights == "imagenet", num_classes=0, **options)
     except Exception as error:
@@ -165,10 +169,8 @@ def _timm_backbone(name: str, weights: str | Path | None, image_size: int | None
     dropped = _drop_unused(trunk, size)
     if weights is not None and weights != "imagenet":
         state = _file_weights(weights, known='"imagenet"')
-        module = sys.modules[type(trunk).__module__]
-        convert = getattr(
-            module, "checkpoint_filter_fn", None
-        )  # other sizes, and names of the first publication
+        # timm's own conversion, where the network has one: for other sizes, and from the names of its authors.
+        convert = getattr(sys.modules[type(trunk).__module__], "checkpoint_filter_fn", None)
         if convert is not None:
             state = convert(state, trunk)
         classifier = [cfg.classifier] if isinstance(cfg.classifier, str) else list(cfg.classifier or ())

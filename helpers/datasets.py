@@ -14,12 +14,12 @@ import random
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, combinations
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ from helpers.scenes import read_manifest, write_scenes
 
 __all__ = ["AnnotatedImages", "Box", "ImageDataset", "Record", "Report", "collate", "load", "make_loader"]
 
+_T = TypeVar("_T")
 SOURCES = ("scenes", "corel5k", "coco2014", "coco2017", "voc2007")
 COREL_VAL_SHARE, COREL_VAL_MOST = 1 / 5, 500  # 500 of the 4,500 training images
 VAL_SHARE, VAL_MOST = 0.10, 5000  # elsewhere: a tenth of train, at most 5,000 images
@@ -250,12 +251,12 @@ def load(
     if layout == "csv":
         parts = _read_own(folder, seed)
     elif layout == "voc":
-        parts = _read_voc_splits(folder, difficult)
+        parts = _read_voc_splits(folder, difficult, progress)
     elif layout == "corel":
         parts = _read_corel_splits(folder, seed)
     elif layout == "coco":
         year = {"coco2014": "2014", "coco2017": "2017", "scenes": ""}.get(str(source))
-        parts = _read_coco_splits(folder, year, crowd, seed)
+        parts = _read_coco_splits(folder, year, crowd, seed, progress)
     else:
         raise DataError(
             f"{folder}: {_holding(folder)}, which is none of the layouts that can be read. Expected {LAYOUTS}."
@@ -420,7 +421,7 @@ def _instances(folder: Path) -> dict[str, dict[str, Path]]:
     return found
 
 
-def _read_coco_splits(folder: Path, year: str | None, crowd: str, seed: int) -> _Parts:
+def _read_coco_splits(folder: Path, year: str | None, crowd: str, seed: int, progress: bool) -> _Parts:
     found = _instances(folder)
     if year is not None:
         found = {year: found.get(year, {})}
@@ -436,7 +437,7 @@ def _read_coco_splits(folder: Path, year: str | None, crowd: str, seed: int) -> 
             f"{', '.join(path.name for path in files.values()) or 'neither'}. data/README.md says where they come from."
         )
     readings = {}
-    for split, path in files.items():
+    for split, path in _bar(files.items(), progress):
         names = (f"{split}{suffix}", f"images/{split}{suffix}", "images")
         images = next((folder / name for name in names if (folder / name).is_dir()), folder / names[0])
         captions = path.with_name(f"captions_{split}{suffix}.json")
@@ -452,9 +453,14 @@ def _read_coco_splits(folder: Path, year: str | None, crowd: str, seed: int) -> 
     return parts
 
 
-def _read_voc_splits(folder: Path, difficult: bool) -> _Parts:
-    readings = {split: read_voc(folder, split, difficult=difficult) for split in SPLITS}
+def _read_voc_splits(folder: Path, difficult: bool, progress: bool) -> _Parts:
+    readings = {split: read_voc(folder, split, difficult=difficult) for split in _bar(SPLITS, progress)}
     return _join(readings, {split: f"{split}.txt" for split in SPLITS}, folder)
+
+
+def _bar(items: Iterable[_T], progress: bool) -> Iterable[_T]:
+    """A progress bar over annotation files, shown if they take more than a second (COCO: about 15)."""
+    return tqdm(items, desc="reading annotations", unit="file", delay=1, disable=not progress)
 
 
 def _join(readings: dict[str, Reading], files: dict[str, str], folder: Path) -> _Parts:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -84,12 +85,20 @@ def rectangle(x0: float, y0: float, x1: float, y1: float) -> Points:
     return polygon((x0, y0), (x1, y0), (x1, y1), (x0, y1))
 
 
+@lru_cache
+def _circle(corners: int) -> Points:
+    """The unit circle as (corners, 2), from the right counter-clockwise; shared, so not to be written to."""
+    t = np.arange(corners) * (2 * math.pi / corners)
+    return np.stack([np.cos(t), np.sin(t)], axis=1)
+
+
 def ellipse(cx: float, cy: float, rx: float, ry: float, *, tilt: float = 0.0, corners: int = 26) -> Points:
     """An ellipse, tilted by `tilt` degrees counter-clockwise (y up)."""
-    t = np.arange(corners) * (2 * math.pi / corners)
-    x, y = rx * np.cos(t), ry * np.sin(t)
+    if not tilt:
+        return _circle(corners) * (rx, ry) + (cx, cy)
     c, s = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
-    return np.stack([cx + c * x - s * y, cy + s * x + c * y], axis=1)
+    axes = np.array([[rx * c, rx * s], [-ry * s, ry * c]])  # rows: where the two axes point
+    return _circle(corners) @ axes + (cx, cy)
 
 
 def arc(cx: float, cy: float, rx: float, ry: float, start: float, end: float, *, corners: int = 16) -> Points:
@@ -122,22 +131,25 @@ def rounded(x0: float, y0: float, x1: float, y1: float, radius: float) -> Points
     return np.concatenate(parts)
 
 
+_CAPS = np.concatenate([_circle(12)[:7], -_circle(12)[:7]])  # both ends of a stroke that goes straight down
+
+
 def limb(x0: float, y0: float, x1: float, y1: float, width0: float, width1: float | None = None) -> Points:
     """A tapered stroke with round ends, from (x0, y0) to (x1, y1): arms, legs, necks, poles."""
-    r0, r1 = width0 / 2, (width0 if width1 is None else width1) / 2
-    along = math.atan2(y1 - y0, x1 - x0)
-    t = np.arange(7) * (math.pi / 6)
-    start = along + math.pi / 2 + t
-    end = along - math.pi / 2 + t
-    a = np.stack([x0 + r0 * np.cos(start), y0 + r0 * np.sin(start)], axis=1)
-    b = np.stack([x1 + r1 * np.cos(end), y1 + r1 * np.sin(end)], axis=1)
-    return np.concatenate([a, b])
+    along = math.atan2(y1 - y0, x1 - x0) + math.pi / 2  # the turn that takes "down" to the stroke's direction
+    c, s = math.cos(along), math.sin(along)
+    points = _CAPS @ np.array([[c, s], [-s, c]])
+    points[:7] *= width0 / 2
+    points[7:] *= (width0 if width1 is None else width1) / 2
+    points[:7] += (x0, y0)
+    points[7:] += (x1, y1)
+    return points
 
 
 def blob(*control: tuple[float, float], steps: int = 5) -> Points:
     """A smooth closed curve through the control points (Catmull-Rom)."""
     p1 = np.array(control, dtype=np.float64)
-    p0, p2, p3 = np.roll(p1, 1, 0), np.roll(p1, -1, 0), np.roll(p1, -2, 0)
+    p0, p2, p3 = (np.concatenate([p1[k:], p1[:k]]) for k in (-1, 1, 2))
     t = (np.arange(steps) / steps)[None, :, None]  # (1, steps, 1) against (K, 1, 2)
     a, b, c, d = (p[:, None, :] for p in (p0, p1, p2, p3))
     curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
@@ -168,7 +180,7 @@ def place(
 def _fill(points: Points, rows: int, columns: int, top: int, left: int) -> NDArray[np.bool_]:
     """(rows, columns) bool: the cells whose centre lies in the polygon (even-odd rule); points in cells."""
     x0, y0 = points[:, 0], points[:, 1]
-    x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
+    x1, y1 = np.concatenate([points[1:], points[:1]]).T
     centre = (np.arange(rows) + (top + 0.5))[:, None]  # (rows, 1) against K edges
     crosses = (y0 <= centre) != (y1 <= centre)
     row, edge = np.nonzero(crosses)

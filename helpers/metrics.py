@@ -1,9 +1,8 @@
 """Judging predicted label sets: per class, overall and per image P/R/F1, N+, mAP. Taught in notebook 02.
 
 N images, C classes. Everything comes from three counts: tp (predicted and true), predicted and
-support (true), summed over the images for a class and over the classes for an image. Counting,
-average precision and exact match are torchmetrics' (the last two rounded to float32), the rest is
-float64; all of it on the CPU, so that a figure does not depend on the device.
+support (true), summed over the images for a class and over the classes for an image. torchmetrics
+counts; the arithmetic is float64 on the CPU, so that a figure does not depend on the device.
 
 A decision (`predicted`) is made before, by `helpers.thresholds`: one threshold, one a class, or the
 top k; or by the set of labels that a decoder emitted (`helpers.labels.to_multi_hot`).
@@ -13,11 +12,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.classification import (
-    multilabel_average_precision,
     multilabel_exact_match,
     multilabel_stat_scores,
 )
@@ -63,7 +62,7 @@ def multilabel_metrics(
         predicted.int(), target.int(), num_labels=target.shape[1], validate_args=False
     )
     if scores is not None:
-        result["mAP"] = _average_precision(scores, target, absent).nanmean()
+        result["mAP"] = _with_absent(average_precision(scores, target), absent).nanmean()
     return {name: float(value) for name, value in result.items()}
 
 
@@ -92,7 +91,7 @@ def per_label_metrics(
         "predicted": counts[1],
     }
     if scores is not None:
-        result["average_precision"] = _average_precision(scores, target, absent)
+        result["average_precision"] = _with_absent(average_precision(scores, target), absent)
     return result
 
 
@@ -187,6 +186,33 @@ def image_averages(
     }
 
 
+def average_precision(scores: Tensor, target: Tensor) -> Tensor:
+    """Non-interpolated average precision of each class, (C,) float64; nan without positives.
+
+    scores: (N, C) float, finite, on the CPU, any scale; target: (N, C) bool. Taught in notebook 02.
+
+    It is the mean, over a class's positives, of the precision among the images that score at least
+    as high: images with equal scores form one group, as in scikit-learn. torchmetrics has it, but
+    takes a score above 1 for a logit and applies a sigmoid, which makes ties of large ones, and it
+    goes class by class in float32 (benchmarks/metrics_speed.py has both times).
+    """
+    if scores.dtype in (torch.float16, torch.bfloat16):
+        scores = scores.float()  # exact; NumPy has no bfloat16
+    support = target.sum(dim=0)
+    # NumPy sorts values several times faster than torch, which always sorts an index along.
+    every = torch.from_numpy(np.sort(scores.T.contiguous().numpy(), axis=1))  # (C, N) ascending
+    classes, images = target.T.nonzero(as_tuple=True)
+    place = torch.arange(len(classes)) - (support.cumsum(dim=0) - support)[classes]
+    # The positives' scores only, (C, P) with P the largest support, padded with infinity.
+    own = torch.full((target.shape[1], int(support.max())), torch.inf, dtype=scores.dtype)
+    own[classes, place] = scores[images, classes]
+    own = own.sort(dim=1).values
+    as_high = len(scores) - torch.searchsorted(every, own)  # images that score at least as high
+    hits = support[:, None] - torch.searchsorted(own, own)  # positives among them
+    precision = hits.double() / as_high.clamp(min=1)  # 0 where padded: no image scores infinity
+    return precision.sum(dim=1) / support  # 0/0 is nan
+
+
 def _counts(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """tp, predicted and support of each column, (C,) int64."""
     tp, fp, _, _, support = multilabel_stat_scores(
@@ -195,26 +221,8 @@ def _counts(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return tp, tp + fp, support
 
 
-def _average_precision(scores: Tensor, target: Tensor, absent: str) -> Tensor:
-    """(C,) float64; a class without positives is nan, or 0 where absent is "zero"."""
-    # torchmetrics takes scores outside 0..1 for logits and applies a sigmoid, which makes large ones
-    # equal (to it 30 and 40 are a tie). Only the ranking counts, so ranks go in instead, as float64:
-    # float32 counts to 16 million only, and there are N·C ranks.
-    scores = scores.double()
-    if scores.min() < 0 or scores.max() > 1:
-        values, ranks = scores.unique(return_inverse=True)
-        scores = ranks.double() / len(values)
-    present = target.any(dim=0)
-    result = torch.full((target.shape[1],), 0.0 if absent == "zero" else torch.nan, dtype=torch.float64)
-    if present.any():
-        result[present] = multilabel_average_precision(
-            scores[:, present],
-            target[:, present].int(),
-            num_labels=int(present.sum()),
-            average="none",
-            validate_args=False,
-        ).double()
-    return result
+def _with_absent(precision: Tensor, absent: str) -> Tensor:
+    return precision.nan_to_num(nan=0.0) if absent == "zero" else precision
 
 
 def _ratio(part: Tensor, whole: Tensor, zero_division: float) -> Tensor:

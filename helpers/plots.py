@@ -86,10 +86,54 @@ def draw_image(axes: Axes, image: Tensor | np.ndarray, title: str = "") -> None:
         axes.set_title(title, wrap=True)
 
 
+def draw_boxes(axes: Axes, boxes: Sequence) -> None:
+    """Boxes (`datasets.Box`) over the image drawn in `axes`, a colour a label; equal boxes share one name tag."""
+    left, right = axes.get_xlim()
+    bottom, top = axes.get_ylim()  # rows count downwards: bottom is the larger
+    width, height = right - left, bottom - top
+    names = sorted({box.label for box in boxes})
+    shared: dict[tuple[float, ...], list[str]] = {}
+    for box in boxes:
+        shared.setdefault((box.x, box.y, box.width, box.height), []).append(box.label)
+    tags: list[tuple[float, float]] = []
+    for (x, y, box_width, box_height), labels in shared.items():
+        colour = PALETTE[names.index(labels[0]) % (len(PALETTE) - 1)]
+        axes.add_patch(Rectangle((x, y), box_width, box_height, fill=False, linewidth=2.5, edgecolor=colour))
+        # The tag stays inside the picture, and moves down where another one is.
+        at_right = x > left + 0.6 * width
+        tag = [x + box_width if at_right else x, max(y, top + 0.09 * height)]
+        while any(abs(tag[0] - a) < 0.3 * width and abs(tag[1] - b) < 0.085 * height for a, b in tags):
+            tag[1] += 0.09 * height
+        tags.append((tag[0], tag[1]))
+        axes.text(
+            *tag,
+            ", ".join(dict.fromkeys(labels)),
+            fontsize=11,
+            color=_ink(colour),
+            ha="right" if at_right else "left",
+            va="bottom",
+            bbox={"facecolor": colour, "alpha": 0.9, "pad": 1.5, "lw": 0},
+        )
+
+
+def _ink(background: str) -> str:
+    """Black or white, whichever is read more easily on a colour "#rrggbb"."""
+    red, green, blue = (int(background[k : k + 2], 16) / 255 for k in (1, 3, 5))
+    return "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.45 else "white"
+
+
 def image_grid(
-    images: Sequence, titles: Sequence[str] | None = None, *, columns: int = 4, side: float = 2.4
+    images: Sequence,
+    titles: Sequence[str] | None = None,
+    *,
+    boxes: Sequence[Sequence] | None = None,
+    columns: int = 4,
+    side: float = 2.4,
 ) -> Figure:
-    """Images in rows of `columns`, with a title above each; side of an image in inches. Notebooks 00 and 01."""
+    """Images in rows of `columns`, with a title above each; side of an image in inches. Notebooks 00 and 01.
+
+    boxes: for each image the boxes to draw over it (`datasets.Box`).
+    """
     if not len(images):
         raise ValueError("there are no images to draw")
     rows = -(-len(images) // columns)
@@ -98,28 +142,16 @@ def image_grid(
         ax.set_axis_off()
         if i < len(images):
             draw_image(ax, images[i], "" if titles is None else titles[i])
+            if boxes is not None:
+                draw_boxes(ax, boxes[i])
     return figure
 
 
 def annotated_image(image, boxes: Sequence = (), *, title: str = "") -> Figure:
     """An image with its boxes (`datasets.Box`, pixels of this image), each named and in a colour of its own."""
     figure, axes = new_figure(size=(5, 5))
-    ax = axes[0, 0]
-    draw_image(ax, image, title)
-    names = sorted({box.label for box in boxes})
-    for box in boxes:
-        colour = PALETTE[names.index(box.label) % (len(PALETTE) - 1)]
-        ax.add_patch(
-            Rectangle((box.x, box.y), box.width, box.height, fill=False, linewidth=2.5, edgecolor=colour)
-        )
-        ax.text(
-            box.x,
-            box.y,
-            box.label,
-            fontsize=11,
-            va="bottom",
-            bbox={"facecolor": colour, "alpha": 0.9, "pad": 1.5, "lw": 0},
-        )
+    draw_image(axes[0, 0], image, title)
+    draw_boxes(axes[0, 0], boxes)
     return figure
 
 
@@ -132,12 +164,14 @@ def label_bars(
     colours: Sequence[str] | None = None,
 ) -> Figure:
     """One horizontal bar a label with its value, in the order given. Notebooks 00 to 03."""
-    figure, axes = new_figure(size=(7, 0.6 + 0.29 * len(names)))
+    if not len(names):
+        raise ValueError("there are no labels to draw")
+    figure, axes = new_figure(size=(7, 0.9 + 0.29 * len(names)))
     ax = axes[0, 0]
     positions = np.arange(len(names))
     bars = ax.barh(positions, np.asarray(values, dtype=float), color=list(colours) if colours else PALETTE[0])
     integer = all(float(v).is_integer() for v in values)
-    ax.bar_label(bars, fmt="%d" if integer else "%.2f", padding=3, fontsize=10)
+    ax.bar_label(bars, fmt="%d" if integer else "%.2f", padding=3, fontsize=11)
     ax.set_yticks(positions, names)
     ax.invert_yaxis()
     ax.set_xlabel(xlabel)
@@ -157,6 +191,8 @@ def heatmap(
     numbers: str = "",
 ) -> Figure:
     """A matrix as colours with a labelled colour bar; numbers is a format such as ".2f" to write into the cells."""
+    if not len(rows) or not len(columns):
+        raise ValueError("there is no matrix to draw: it has no rows or no columns")
     size = (3.2 + 0.33 * len(columns), 2.2 + 0.3 * len(rows))
     figure, axes = new_figure(size=size)
     ax = axes[0, 0]
@@ -168,6 +204,7 @@ def heatmap(
         yticklabels=list(rows),
         annot=bool(numbers),
         fmt=numbers,
+        annot_kws={"fontsize": 11},
         cbar_kws={"label": colour_label},
     )
     ax.tick_params(axis="x", rotation=90)
@@ -185,6 +222,8 @@ def curves(
     title: str,
 ) -> Figure:
     """Lines with a legend. A series (S, T) of S runs is drawn as its mean with a band from least to most."""
+    if not series:
+        raise ValueError("there are no curves to draw")
     figure, axes = new_figure(size=(7, 4))
     ax = axes[0, 0]
     markers = "osD^vPX*"
@@ -200,7 +239,7 @@ def curves(
         if len(values) > 1:
             ax.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, fontsize=11)
     return figure
 
 
@@ -213,12 +252,104 @@ def labelled_image(
     ax = axes[0, 1]
     positions = np.arange(len(labels))
     bars = ax.barh(positions, probabilities, color=PALETTE[0])
-    ax.bar_label(bars, fmt="%.2f", padding=3)
+    ax.bar_label(bars, fmt="%.2f", padding=3, fontsize=11)
     ax.set_yticks(positions, labels)
     ax.set_ylim(max(len(labels), 5) - 0.4, -0.6)
     ax.set_xlim(0, 1.12)
     ax.set_xticks([0, 0.5, 1])
     ax.set_xlabel("probability")
     if not len(labels):
-        ax.text(0.5, 0.5, "no label", ha="center", va="center", transform=ax.transAxes)
+        ax.text(0.5, 0.5, "no label", fontsize=12, ha="center", va="center", transform=ax.transAxes)
+    return figure
+
+
+def label_scatter(
+    names: Sequence[str],
+    x: Sequence[float],
+    y: Sequence[float],
+    *,
+    groups: Mapping[str, Sequence[str]],
+    xlabel: str,
+    ylabel: str,
+    title: str,
+) -> Figure:
+    """A point a label, both axes logarithmic; those of `groups` (name -> labels) named and coloured. Notebook 01."""
+    if not len(names):
+        raise ValueError("there are no labels to draw")
+    figure, axes = new_figure(size=(7.5, 4.8))
+    ax = axes[0, 0]
+    grouped = {label for labels in groups.values() for label in labels}
+    shown = {"other labels": [name for name in names if name not in grouped], **groups}
+    for (group, labels), colour, marker in zip(
+        shown.items(), ("#8a8a8a", *PALETTE), "osD^vPX*", strict=False
+    ):
+        at = [list(names).index(label) for label in labels]
+        ax.scatter([x[i] for i in at], [y[i] for i in at], s=70, color=colour, marker=marker, label=group)
+        for i in at if group in groups else ():
+            ax.annotate(
+                names[i], (x[i], y[i]), xytext=(7, 5), textcoords="offset points", fontsize=12, color=colour
+            )
+    ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter("{x:g}")
+    ax.margins(0.12)
+    ax.legend(fontsize=11, loc="best")
+    return figure
+
+
+def token_grid(panels: Mapping[str, Sequence[Sequence[str]]], lengths: Sequence[int]) -> Figure:
+    """Sequences of token names as rows of cells, a panel below the other. Notebooks 01 and 03.
+
+    panels:  title -> B rows of T names; `<start>` and `<stop>` have colours of their own.
+    lengths: labels of each row. Steps after the first lengths + 1 are padding, drawn pale.
+    """
+    if not panels or not all(len(rows) == len(lengths) > 0 for rows in panels.values()):
+        raise ValueError(f"expected panels of {len(lengths)} rows each and at least one row")
+    steps = max(len(row) for rows in panels.values() for row in rows)
+    figure, axes = new_figure(
+        len(panels), 1, size=(1.5 * steps + 0.6, (0.5 * len(lengths) + 0.8) * len(panels))
+    )
+    for ax, (title, rows) in zip(axes.flat, panels.items(), strict=True):
+        for i, row in enumerate(rows):
+            for t, name in enumerate(row):
+                counts = t <= lengths[i]
+                colour = {"<start>": PALETTE[2], "<stop>": PALETTE[1]}.get(name, PALETTE[0])
+                face = colour if counts else "#eeeeee"
+                ax.add_patch(Rectangle((t - 0.47, i - 0.42), 0.94, 0.84, facecolor=face, linewidth=0))
+                ink = _ink(colour) if counts else "#707070"
+                ax.text(t, i, name, fontsize=12, ha="center", va="center", color=ink)
+        ax.set(xlim=(-0.5, steps - 0.5), ylim=(len(rows) - 0.5, -0.5), title=title)
+        ax.set_xticks(range(steps), [f"step {t}" for t in range(steps)])
+        ax.set_yticks([])
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+    return figure
+
+
+def sequence_view(
+    image,
+    labels: Sequence[str],
+    values: Sequence[float],
+    boxes: Sequence = (),
+    *,
+    title: str = "",
+    xlabel: str = "training images with the label",
+) -> Figure:
+    """An image with its boxes beside its labels in their order, top to bottom, and `<stop>`. Notebook 01.
+
+    values: a number a label, drawn as a bar: with training frequencies, the order can be seen.
+    """
+    if len(labels) != len(values):
+        raise ValueError(f"found {len(labels)} labels and {len(values)} values: give one value a label")
+    figure, axes = new_figure(1, 2, size=(9, 4.4), width_ratios=(1, 0.9))
+    draw_image(axes[0, 0], image, title)
+    draw_boxes(axes[0, 0], boxes)
+    ax = axes[0, 1]
+    bars = ax.barh(range(len(labels)), values, color=PALETTE[0])
+    ax.bar_label(bars, padding=3, fontsize=11)
+    names = [f"{step}. {name}" for step, name in enumerate([*labels, "<stop>"], start=1)]
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(max(len(names), 6) - 0.4, -0.6)
+    ax.set_xlim(0, 1.18 * max([1, *values]))
+    ax.set_xlabel(xlabel)
     return figure

@@ -348,7 +348,7 @@ def _decode(path: Path) -> str:
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"{path}: this annotation file does not exist. Check the folder you gave.") from error
-    if not content.strip():
+    if not content or content.isspace():
         raise DataError(f"{path}: the file is empty. Copy or download it again.")
     try:
         return content.decode("utf-8-sig")

@@ -24,16 +24,24 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from tqdm.auto import tqdm
 
+from helpers.scene_files import (
+    MOST_IMAGES,
+    VERSION,
+    clear_abandoned,
+    coco_tables,
+    file_name,
+    install,
+    is_settled,
+    read_manifest,
+)
 from helpers.scene_model import (
     AMBIGUOUS,
     ATTRIBUTES,
@@ -53,15 +61,8 @@ __all__ = [
     "write_scenes",
 ]  # fmt: skip
 
-VERSION = 1  # raise it when the same parameters give other scenes
 _JPEG = {"quality": 92, "subsampling": 0}  # full colour resolution: flat colours show no fringes
 _CHUNK = 50  # images between two signs of life
-_ABANDONED = 600  # seconds without a sign of life after which an unfinished folder is that of a killed run
-_MOST = 1_000_000  # images a split: the ids of the splits are so far apart
-
-
-def _file_name(index: int) -> str:
-    return f"{index:06d}.jpg"
 
 
 def _draw_chunk(folder: str, split: str, start: int, stop: int, seed: int, size: int) -> list[Scene]:
@@ -72,7 +73,7 @@ def _draw_chunk(folder: str, split: str, start: int, stop: int, seed: int, size:
         assert scene.image is not None
         buffer = io.BytesIO()
         scene.image.save(buffer, "JPEG", **_JPEG)
-        (Path(folder) / "images" / split / _file_name(index)).write_bytes(buffer.getvalue())
+        (Path(folder) / "images" / split / file_name(index)).write_bytes(buffer.getvalue())
         scenes.append(replace(scene, image=None, composition=None))
     os.utime(folder)  # a sign of life: other runs leave this folder alone
     return scenes
@@ -90,87 +91,13 @@ def _drawn(folder: Path, split: str, count: int, seed: int, size: int, workers: 
         yield from pool.map(_draw_chunk, *zip(*jobs, strict=True))
 
 
-def _tables(split: str, scenes: Sequence[Scene], parameters: dict[str, int]) -> dict[str, dict[str, Any]]:
-    """The COCO files of a split by name, as JSON values."""
-    size, first = parameters["size"], (SPLITS.index(split) + 1) * _MOST
-    info = {"description": f"procedural scenes, {split}", "version": str(VERSION), "seed": parameters["seed"]}
-    images = [
-        {"id": first + i, "file_name": _file_name(i), "width": size, "height": size}
-        for i in range(len(scenes))
-    ]
-    categories = [
-        {"id": k, "name": name, "supercategory": LABEL_KINDS[name]} for k, name in enumerate(LABELS, start=1)
-    ]
-    number = {entry["name"]: entry["id"] for entry in categories}
-    annotations: list[dict[str, Any]] = []
-    sentences: list[dict[str, Any]] = []
-    for i, scene in enumerate(scenes):
-        for box in scene.boxes:
-            entry = {
-                "id": len(annotations) + 1,
-                "image_id": first + i,
-                "category_id": number[box.label],
-                "bbox": [box.x, box.y, box.width, box.height],
-                "area": box.area,
-                "iscrowd": 0,
-                "segmentation": [],
-                "placed": box.placed,
-            }
-            annotations.append({**entry, "colour": box.colour} if box.colour else entry)
-        for caption in scene.captions:
-            sentences.append({"id": len(sentences) + 1, "image_id": first + i, "caption": caption})
-    return {
-        f"instances_{split}.json": {
-            "info": info,
-            "licenses": [],
-            "images": images,
-            "annotations": annotations,
-            "categories": categories,
-        },
-        f"captions_{split}.json": {"info": info, "licenses": [], "images": images, "annotations": sentences},
-    }
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def read_manifest(directory: Path | str) -> dict[str, Any] | None:
-    """The manifest of a finished folder of scenes: parameters, sha256 by file; None where there is none to trust.
-
-    A folder is finished if its manifest is readable, the annotation files have the sha256 it names and every
-    picture is there. Costs a few milliseconds for the default set.
-    """
-    directory = Path(directory)
-    try:
-        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-        sums, parameters = dict(manifest["sha256"]), manifest["parameters"]
-        intact = all(_sha256(directory / name) == value for name, value in sums.items())
-        for split in SPLITS:
-            names = {entry.name for entry in os.scandir(directory / "images" / split)}
-            intact = intact and all(_file_name(i) in names for i in range(int(parameters[split])))
-            intact = intact and f"instances_{split}.json" in sums and f"captions_{split}.json" in sums
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return manifest if intact else None
-
-
-def _clear_abandoned(directory: Path) -> None:
-    for old in directory.parent.glob(f".{directory.name}-*.part"):
-        try:
-            if time.time() - old.stat().st_mtime > _ABANDONED:
-                shutil.rmtree(old, ignore_errors=True)
-        except OSError:  # another run has just finished with it
-            continue
-
-
 def _check_set(parameters: dict[str, int], workers: int) -> None:
     for name, value in {**parameters, "workers": workers}.items():
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"{name} must be a whole number, got {value!r}")
     for split in SPLITS:
-        if not 0 <= parameters[split] < _MOST:
-            raise ValueError(f"{split} must be 0 to {_MOST - 1:,} images, got {parameters[split]}")
+        if not 0 <= parameters[split] < MOST_IMAGES:
+            raise ValueError(f"{split} must be 0 to {MOST_IMAGES - 1:,} images, got {parameters[split]}")
     if workers < 1:
         raise ValueError(f"workers must be 1 or more, got {workers}")
     check_scene(parameters["seed"], "train", 0, parameters["size"])
@@ -191,7 +118,7 @@ def write_scenes(
     """Write the dataset in COCO format, once: a finished folder with the same parameters is left as it is.
 
     Everything is written to a temporary folder beside `directory`, which takes its name at the end: a run that is
-    killed leaves nothing that could be taken for a dataset, and the next run clears it away.
+    killed leaves nothing that could be taken for a dataset, and a run ten minutes later clears it away.
 
     Args:
         directory: the folder to make.
@@ -216,10 +143,10 @@ def write_scenes(
     parameters = {"train": train, "val": val, "test": test, "size": size, "seed": seed}
     _check_set(parameters, workers)
     manifest = {"format": "scenes", "version": VERSION, "parameters": parameters}
-    if _settled(directory, manifest, overwrite):
+    if is_settled(directory, manifest, overwrite):
         return directory
     directory.parent.mkdir(parents=True, exist_ok=True)
-    _clear_abandoned(directory)
+    clear_abandoned(directory)
     folder = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", suffix=".part", dir=directory.parent))
     try:
         folder.chmod(0o755)  # mkdtemp makes it for its owner alone
@@ -231,38 +158,17 @@ def write_scenes(
                 for chunk in _drawn(folder, split, parameters[split], seed, size, workers):
                     scenes += chunk
                     bar.update(len(chunk))
-                for name, value in _tables(split, scenes, parameters).items():
+                for name, value in coco_tables(split, scenes, parameters).items():
                     data = json.dumps(value, separators=(",", ":")).encode()
                     (folder / name).write_bytes(data)
                     sums[name] = hashlib.sha256(data).hexdigest()
         text = json.dumps({**manifest, "sha256": sums}, indent=2) + "\n"
         (folder / "manifest.json").write_bytes(text.encode())
-        if not _settled(directory, manifest, overwrite):  # another run may have been quicker
-            if directory.exists():
-                shutil.rmtree(directory)
-            folder.replace(directory)
+        if not is_settled(directory, manifest, overwrite):  # another run may have been quicker
+            install(folder, directory, [*sums, "images", "manifest.json"])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return directory
-
-
-def _settled(directory: Path, manifest: dict[str, Any], overwrite: bool) -> bool:
-    """True if the folder is finished and as wanted; False if it may be written; FileExistsError if it may not."""
-    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
-        return False
-    found = read_manifest(directory)
-    if found is not None and {**found, "sha256": None} == {**manifest, "sha256": None}:
-        return True
-    if found is None and not (directory / "manifest.json").is_file():
-        raise FileExistsError(
-            f"{directory} is not empty and was not written by write_scenes: name another folder, or remove it"
-        )
-    if found is not None and not overwrite:
-        raise FileExistsError(
-            f"{directory} holds scenes with {found['parameters']} (version {found.get('version')}), wanted "
-            f"{manifest['parameters']} (version {VERSION}): name another folder, or pass overwrite=True (--overwrite)"
-        )
-    return False  # damaged scenes are ours to write again
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

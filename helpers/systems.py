@@ -80,8 +80,9 @@ CLASSIFICATION_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class Classifier(System):
-    """CNN with a linear head that scores every label on its own: the baseline. Taught in notebook 02.
+    """CNN with a head that scores every label on its own: the baseline. Taught in notebook 02.
 
+    hidden_size: units of a hidden layer (batch-norm, linear, ReLU) before the linear scores; 0 for none.
     thresholds: "global" (one value for all labels), "mcc" (one a label) or "top<k>" (the k best labels of every
         image); `calibrate` chooses the values on validation. Until then the threshold is 0.5.
     """
@@ -96,6 +97,7 @@ class Classifier(System):
         encoder: nn.Module | None = None,
         loss: str = "bce",
         thresholds: str = "global",
+        hidden_size: int = 0,
         dropout: float = 0.3,
     ) -> None:
         super().__init__(vocabulary, encoder)
@@ -108,13 +110,22 @@ class Classifier(System):
             raise ValueError(f"thresholds is {thresholds!r}; choose 'global', 'mcc' or 'top3' (any number)")
         self.objective = CLASSIFICATION_LOSSES[loss]
         self.threshold_rule = thresholds
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(feature_size, len(vocabulary))
+        hidden = [
+            nn.BatchNorm1d(feature_size),
+            nn.Dropout(dropout),
+            nn.Linear(feature_size, hidden_size),
+            nn.ReLU(),
+        ]
+        self.head = nn.Sequential(
+            *(hidden if hidden_size else []),
+            nn.Dropout(0.5 if hidden_size else dropout),
+            nn.Linear(hidden_size or feature_size, len(vocabulary)),
+        )
         self.register_buffer("thresholds", torch.full((len(vocabulary),), 0.5))
 
     def logits(self, batch: Batch) -> Tensor:
         """(B, C) before the sigmoid."""
-        return self.head(self.dropout(self.features(batch).pooled))
+        return self.head(self.features(batch).pooled)
 
     def loss(self, batch: Batch) -> Tensor:
         return self.objective(self.logits(batch).float(), batch.multi_hot)
@@ -182,10 +193,14 @@ def ria(
     encoder: nn.Module | None = None,
     max_labels: int,
     label_smoothing: float = 0.0,
+    standardize: bool = True,
+    feature_dropout: float = 0.5,
     **options: Any,
 ) -> System:
     """RIA: an LSTM started from the image names labels one by one (other options are those of `LabelLSTM`)."""
-    decoder = LabelLSTM(len(vocabulary), feature_size, **options)
+    decoder = LabelLSTM(
+        len(vocabulary), feature_size, standardize=standardize, feature_dropout=feature_dropout, **options
+    )
     return SequenceSystem(
         vocabulary, decoder, encoder=encoder, max_labels=max_labels, label_smoothing=label_smoothing
     )

@@ -81,9 +81,19 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument(
         "--order", default="rare-first", choices=ORDERS, help="order of the labels (default: %(default)s)"
     )
-    g.add_argument("--hidden", type=int, default=512, help="units of the LSTM (default: %(default)s)")
+    g.add_argument(
+        "--hidden",
+        type=int,
+        help="units of the LSTM (default: 512), or of a hidden layer of bce (default: none)",
+    )
     g.add_argument(
         "--embedding", type=int, default=300, help="size of the label embedding (default: %(default)s)"
+    )
+    g.add_argument(
+        "--feature-dropout",
+        type=float,
+        default=0.5,
+        help="on the image feature of a decoder (default: %(default)s)",
     )
     g.add_argument(
         "--glove", type=Path, help="GloVe text file; its vectors become the frozen label embedding"
@@ -214,9 +224,10 @@ def make_loaders(
 def system_options(data: AnnotatedImages, args: argparse.Namespace) -> dict[str, Any]:
     """The options of `systems.build`, all of JSON, so that a checkpoint can rebuild the system."""
     if args.system == "bce":
-        return {"loss": args.loss, "thresholds": args.thresholds}
+        return {"loss": args.loss, "thresholds": args.thresholds, "hidden_size": args.hidden or 0}
     return {
-        "hidden_size": args.hidden,
+        "hidden_size": args.hidden or 512,
+        "feature_dropout": args.feature_dropout,
         "embedding_size": args.embedding,
         "max_labels": max(1, *(len(r.labels) for r in data.train)),
         "label_smoothing": args.label_smoothing,

@@ -438,6 +438,8 @@ def broken(**changes):
         (broken(labels=torch.tensor([[0, 1, 2], [2, 4, 4]]), lengths=torch.tensor([3, 1])), r"samples \[0\]"),
         (broken(lengths=torch.tensor([7, 1])), "between 0 and 2.*samples"),
         (broken(labels=torch.tensor([[0, 1, -100], [2, 4, 4]])), r"samples \[0\]"),
+        (broken(labels=torch.tensor([[0, 1, 4], [-1, 4, 4]])), r"between 0 and <stop> = 4.*samples \[1\]"),
+        (broken(labels=torch.tensor([[0, 1, 5], [2, 4, 4]])), r"between 0 and <stop> = 4.*samples \[0\]"),
         (broken(logits=torch.zeros(2, 3, 5, device="meta")), "logits are on meta"),
     ],
 )
@@ -581,8 +583,7 @@ align(logits, labels, lengths)
 torch.cuda.synchronize()
 print("fine so far", flush=True)
 {damage}
-align(logits, labels, lengths)  # returns at once
-print("not waited for", flush=True)
+align(logits, labels, lengths)
 torch.cuda.synchronize()
 print("never printed", flush=True)
 """

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import random
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -590,8 +591,8 @@ def noisy(image: Image.Image) -> torch.Tensor:
 
 
 def loader_in(context: str, data: AnnotatedImages, workers: int) -> torch.utils.data.DataLoader:
-    if context not in torch.multiprocessing.get_all_start_methods():
-        pytest.skip(f"this system has no {context}")
+    if context == "fork" and sys.platform != "linux":
+        pytest.skip("forking is for Linux")
     dataset = ImageDataset(data.train, data.vocabulary, noisy, order="random")
     return make_loader(
         dataset, batch_size=2, shuffle=True, seed=1, num_workers=workers, multiprocessing_context=context

@@ -259,6 +259,13 @@ def test_easy_negatives_cost_nothing():
     assert loss.item() == 0 and below.grad.item() == 0
 
 
+def test_right_on_the_margin_with_a_steep_focus():
+    # p - clip is exactly 0 there, and the derivative of a root infinite.
+    logits = torch.zeros(1, 1, requires_grad=True)
+    asymmetric_loss(logits, torch.zeros(1, 1), gamma_negative=0.5, clip=0.5).backward()
+    assert logits.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("size", [20.0, 90.0, 1e4, 1e30])
 @pytest.mark.parametrize("clip", [0.0, 1e-9, 0.05])
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 4.0])

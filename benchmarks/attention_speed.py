@@ -1,0 +1,312 @@
+"""How much faster is `AttentionLSTM` than a plain step loop that projects the grid at every step?
+
+    python benchmarks/attention_speed.py [--device cpu] [--rounds 7] [--output attention_speed.json]
+
+Three decoders with the same weights, so with the same answers (checked first):
+  plain      the textbook loop: project the grid, add, ReLU, dot, at every step; four matrices for h
+  hoisted    the same, with the projection of the grid moved out of the loop and nothing else
+  ours       helpers.attention.AttentionLSTM
+Two tasks: `train`, a teacher-forced forward and backward pass with dropout, without an optimiser; `infer`, greedy
+free-running decoding. The three take turns, so a busy machine slows all of them; figures are medians, ratios
+are medians of the rounds' ratios.
+
+The floor is the time that the algorithm itself needs: its floating-point operations at the rate of a large
+matrix product, or its bytes (what a step reads of weights, keys and grid) at the rate of a large copy, both
+measured in the same run; phase by phase the larger of the two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from helpers.attention import AttentionLSTM
+from helpers.batch import Features
+from helpers.decoders import Decoder, State
+from helpers.files import write_json
+from helpers.search import greedy
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The sizes of the comparison, in the letters of the notation page; E embedding, A attention."""
+
+    B: int = 32
+    L: int = 14 * 14
+    D: int = 2048
+    H: int = 2048
+    A: int = 1024
+    E: int = 300
+    C: int = 260
+    T: int = 7
+
+
+class PlainAttention(Decoder):
+    """The textbook attention decoder, one step at a time; `hoist` projects the grid once per image.
+
+    Made from an `AttentionLSTM`, whose weights it copies into the usual separate layers.
+    """
+
+    def __init__(self, ours: AttentionLSTM, *, hoist: bool) -> None:
+        super().__init__(ours.num_labels)
+        self.hoist = hoist
+        d, a, h = ours.keys.in_features, ours.keys.out_features, ours.from_hidden.in_features
+        self.embedding = copy.deepcopy(ours.embedding)
+        self.input_dropout, self.output_dropout = (
+            nn.Dropout(ours.input_dropout.p),
+            nn.Dropout(ours.output_dropout.p),
+        )
+        self.initial_hidden, self.keys = copy.deepcopy(ours.initial_hidden), copy.deepcopy(ours.keys)
+        self.score, self.scores = copy.deepcopy(ours.score), copy.deepcopy(ours.scores)
+        self.query, self.gate = nn.Linear(h, a), nn.Linear(h, d)
+        self.lstm = nn.LSTMCell(ours.from_embedding.in_features + d, h)
+        with torch.no_grad():
+            query, gate, gates = ours.from_hidden.weight.split([a, d, 4 * h])
+            query_bias, gate_bias, gates_bias = ours.from_hidden.bias.split([a, d, 4 * h])
+            self.query.weight.copy_(query)
+            self.query.bias.copy_(query_bias)
+            self.gate.weight.copy_(gate)
+            self.gate.bias.copy_(gate_bias)
+            self.lstm.weight_hh.copy_(gates)
+            self.lstm.bias_hh.copy_(gates_bias)
+            self.lstm.weight_ih.copy_(torch.cat([ours.from_embedding.weight, ours.from_context.weight], 1))
+            self.lstm.bias_ih.copy_(ours.from_embedding.bias)
+
+    def start(self, features: Features) -> State:
+        h = self.initial_hidden(features.pooled)
+        memory = (features.grid, self.keys(features.grid)) if self.hoist else (features.grid,)
+        return State((h, torch.zeros_like(h)), memory)
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State, Tensor]:
+        h, c = state.hidden
+        grid = state.memory[0]
+        keys = state.memory[1] if self.hoist else self.keys(grid)  # (B, L, A)
+        energy = self.score(F.relu(keys + self.query(h).unsqueeze(1))).squeeze(2)  # (B, L)
+        attention = energy.softmax(1)
+        context = (grid * attention.unsqueeze(2)).sum(1)  # (B, D)
+        context = self.gate(h).sigmoid() * context
+        embedded = self.input_dropout(self.embedding(tokens))
+        h, c = self.lstm(torch.cat([embedded, context], 1), (h, c))
+        return self.scores(self.output_dropout(h)), State((h, c), state.memory), attention
+
+
+def algorithm(s: Shapes, task: str, item: int) -> list[tuple[str, float, float]]:
+    """(phase, FLOPs, bytes) of the algorithm with numbers of `item` bytes, elementwise work left out.
+
+    A product (m, k) x (k, n) counts 2 m k n; its backward pass as much again for each gradient that is needed
+    (the features need none). Bytes: every operand of a phase once, and in the steps once a step.
+    """
+    recurrent = s.H * (s.A + s.D + 4 * s.H) + s.D * 4 * s.H  # weights that a step multiplies with
+    looks = 2 * s.B * s.L * (s.A + s.D)  # scores and weighted sum of one step
+    project = 2 * s.B * s.L * s.D * s.A
+    ends = 2 * s.B * (s.D * s.H + s.T * (s.E * 4 * s.H + s.H * (s.C + 1)))  # h0, embedding, scores
+    end_weights = s.D * s.H + s.E * 4 * s.H + s.H * (s.C + 1)
+    project_bytes = item * (s.B * s.L * (s.D + s.A) + s.D * s.A)
+    step_bytes = item * s.T * (recurrent + s.B * s.L * (s.A + s.D))
+    forward = [
+        ("projection", project, project_bytes),
+        ("steps", s.T * (2 * s.B * recurrent + looks), step_bytes),
+        ("h0, embedding, scores", ends, item * end_weights),
+    ]
+    if task == "infer":
+        return forward
+    return [
+        *forward,
+        ("projection, gradient", project, project_bytes),
+        ("steps, gradient of data", s.T * (2 * s.B * recurrent + 2 * looks), step_bytes),
+        ("steps, gradient of weights", s.T * 2 * s.B * recurrent, item * recurrent),
+        ("h0, embedding, scores, gradients", 2 * ends, 2 * item * end_weights),
+    ]
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Wall seconds of one call."""
+    synchronize(device)
+    start = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def peaks(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
+    """FLOP/s of the fastest large matrix product and bytes/s (read and written) of a large copy."""
+    side = 2048 if device.type == "cpu" else 8192
+    a = torch.randn(side, side, device=device, dtype=dtype)
+    image = torch.randn(8, side, 1, side // 8, device=device, dtype=dtype).to(
+        memory_format=torch.channels_last
+    )
+    source = torch.randn(2**27, device=device)  # 512 MiB: no cache holds it
+    target = torch.empty_like(source)
+    products = [lambda: a @ a, lambda: F.conv2d(image, a[:, :, None, None])]  # the CPU's libraries differ
+
+    def best(work: Callable[[], object]) -> float:
+        return min(seconds(work, device) for _ in range(8))
+
+    with torch.inference_mode():
+        return 2 * side**3 / min(map(best, products)), 2 * 4 * len(source) / best(
+            lambda: target.copy_(source)
+        )
+
+
+def build(s: Shapes, device: torch.device) -> tuple[dict[str, Decoder], Features, Tensor]:
+    """The three decoders with the same weights, features and the input tokens (B, T)."""
+    torch.manual_seed(0)
+    ours = AttentionLSTM(
+        s.C, s.D, hidden_size=s.H, attention_size=s.A, vectors=0.4 * torch.randn(s.C + 2, s.E)
+    )  # 0.4: about the scale of GloVe
+    with torch.no_grad():
+        ours.scores.bias[ours.stop_token] = -50.0  # nobody stops early: all T steps are timed
+    decoders = {
+        "plain": PlainAttention(ours, hoist=False),
+        "hoisted": PlainAttention(ours, hoist=True),
+        "ours": ours,
+    }
+    grid = torch.randn(s.B, s.L, s.D).relu()
+    features = Features(grid.mean(1), grid).to(device)
+    tokens = torch.randint(0, s.C, (s.B, s.T)).to(device)
+    return {name: decoder.to(device) for name, decoder in decoders.items()}, features, tokens
+
+
+def check_equal(decoders: dict[str, Decoder], features: Features, tokens: Tensor) -> float:
+    """Largest difference of the log-probabilities; the timing of a wrong answer would be worth nothing."""
+    with torch.inference_mode():
+        results = [d.eval()(features, tokens)[0].float().log_softmax(-1) for d in decoders.values()]
+    difference = max((r - results[0]).abs().max().item() for r in results)
+    if difference > 1e-3:
+        raise SystemExit(f"the decoders disagree by {difference:.2g} in log-probability: nothing was timed")
+    return difference
+
+
+def measure(s: Shapes, device: torch.device, precision: str, rounds: int) -> dict[str, object]:
+    """Time both tasks of the three decoders on one device."""
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    half = lambda: torch.autocast(device.type, dtype) if precision == "bf16" else nullcontext()  # noqa: E731
+    decoders, features, tokens = build(s, device)
+    result: dict[str, object] = {"device": device_name(device), "precision": precision}
+    if precision == "float32":
+        result["largest_difference"] = check_equal(decoders, features, tokens)
+    flops, bandwidth = peaks(device, dtype)
+    result |= {"peak_tflops": flops / 1e12, "copy_gb_per_s": bandwidth / 1e9}
+
+    def train(decoder: Decoder) -> None:
+        decoder.zero_grad(set_to_none=True)
+        with half():
+            logits, _ = decoder(features, tokens)
+        F.cross_entropy(logits.flatten(0, 1).float(), tokens.flatten()).backward()
+
+    def infer(decoder: Decoder) -> None:
+        with half():
+            greedy(decoder, features, max_steps=s.T)
+
+    for task, work in (("train", train), ("infer", infer)):
+        for decoder in decoders.values():
+            decoder.train(task == "train")
+            work(decoder)  # warm-up
+        times: dict[str, list[float]] = {name: [] for name in decoders}
+        for _ in tqdm(range(rounds), desc=f"{device.type} {precision} {task}", leave=False):
+            for name, decoder in decoders.items():
+                times[name].append(seconds(partial(work, decoder), device))
+        for decoder in decoders.values():
+            decoder.zero_grad(set_to_none=True)
+        phases = algorithm(s, task, dtype.itemsize)
+        floor = sum(max(f / flops, b / bandwidth) for _, f, b in phases)
+        ours = statistics.median(times["ours"])
+        result[task] = {
+            "milliseconds": {name: 1e3 * statistics.median(x) for name, x in times.items()},
+            "times_faster": {
+                name: statistics.median(p / x for p, x in zip(times["plain"], times[name], strict=True))
+                for name in times
+            },
+            "gflop": sum(f for _, f, _ in phases) / 1e9,
+            "gbyte": sum(b for _, _, b in phases) / 1e9,
+            "floor_milliseconds": 1e3 * floor,
+            "share_of_floor": floor / ours,
+            "share_of_peak_flops": sum(f for _, f, _ in phases) / ours / flops,
+            "share_of_copy_rate": sum(b for _, _, b in phases) / ours / bandwidth,
+            "all_seconds": times,
+        }
+    return result
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def report(result: dict[str, object]) -> str:
+    """The table of one device and precision."""
+    lines = [
+        f"{result['device']}, {result['precision']}: matrix product {result['peak_tflops']:.2f} TFLOP/s, "
+        f"copy {result['copy_gb_per_s']:.0f} GB/s",
+        f"{'':6} {'plain':>10} {'hoisted':>16} {'ours':>16}   {'floor':>9} {'GFLOP':>6} {'GB':>5}",
+    ]
+    for task in ("train", "infer"):
+        r = result[task]
+        ms, ratio = r["milliseconds"], r["times_faster"]
+        lines.append(
+            f"{task:6} {ms['plain']:7.1f} ms {ms['hoisted']:7.1f} ms {ratio['hoisted']:4.1f}x "
+            f"{ms['ours']:7.1f} ms {ratio['ours']:4.1f}x   {r['floor_milliseconds']:6.1f} ms {r['gflop']:6.1f} "
+            f"{r['gbyte']:5.2f}  ours reaches {r['share_of_floor']:.0%} of the floor, {r['share_of_peak_flops']:.0%} "
+            f"of the FLOP/s, {r['share_of_copy_rate']:.0%} of the copy rate"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--device", choices=("all", "cpu", "cuda"), default="all", help="default: what there is"
+    )
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=("float32", "tf32", "bf16"),
+        help="default: float32 on a CPU, all three on a GPU",
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds (default 7)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
+    parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    devices = [torch.device("cpu")] if arguments.device in ("all", "cpu") else []
+    if arguments.device in ("all", "cuda") and torch.cuda.is_available():
+        devices.append(torch.device("cuda"))
+    if not devices:
+        raise SystemExit("there is no CUDA device here: leave --device out, or run this where there is one")
+    shapes = Shapes()
+    results = []
+    for device in devices:
+        default = ("float32",) if device.type == "cpu" else ("float32", "tf32", "bf16")
+        for precision in arguments.precision or default:
+            results.append(measure(shapes, device, precision, arguments.rounds))
+            print(report(results[-1]), flush=True)
+    if arguments.output:
+        write_json(
+            arguments.output, {"torch": torch.__version__, "shapes": asdict(shapes), "results": results}
+        )
+
+
+if __name__ == "__main__":
+    main()

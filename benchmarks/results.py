@@ -1,0 +1,133 @@
+"""The results table: every system on scenes and Corel-5k over several seeds, written to docs/results.md.
+
+    python -m benchmarks.results --corel5k DIR --weights FILE
+
+Each run leaves its folder under --runs and is not repeated; a killed run goes on where it was. Without --corel5k only
+the scenes are run, and the Corel-5k rows stay as the last complete run left them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers.files import REPOSITORY, read_json, write_json, write_text
+from helpers.train import parser as train_parser
+from helpers.train import run as train_run
+
+SHOWN = ("mAP", "OP", "OR", "OF1", "CP", "CR", "CF1", "N+")
+BEGIN, END = "<!-- results: begin (written by benchmarks/results.py) -->", "<!-- results: end -->"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a system with its options, on one data set."""
+
+    data: str
+    name: str
+    arguments: tuple[str, ...]
+
+
+# Chosen on validation, with seed 0, by the searches that docs/results.md describes.
+SCENES = ("--data", "scenes")
+COREL = ("--data", "corel5k", "--backbone", "mobilenet_v2", "--image-size", "224")
+SYSTEMS: dict[str, tuple[str, ...]] = {
+    "bce": ("--system", "bce"),
+    "bce, asymmetric loss": ("--system", "bce", "--loss", "asymmetric"),
+    "bce, MCC thresholds": ("--system", "bce", "--thresholds", "mcc"),
+    "ria, rare-first": ("--system", "ria"),
+    "ria, frequent-first": ("--system", "ria", "--order", "frequent-first"),
+    "ria, random order": ("--system", "ria", "--order", "random"),
+}
+
+
+def rows(with_corel: bool) -> list[Row]:
+    """Every system on every data set that is there."""
+    sets = [("scenes", SCENES)] + ([("corel5k", COREL)] if with_corel else [])
+    return [Row(data, name, base + extra) for data, base in sets for name, extra in SYSTEMS.items()]
+
+
+def folder_name(row: Row, seed: int) -> str:
+    """`corel5k-ria-rare-first-0`."""
+    words = row.name.replace(",", "").replace(" ", "-").lower()
+    return f"{row.data}-{words}-{seed}"
+
+
+def run_row(row: Row, seed: int, args: argparse.Namespace) -> dict:
+    """The metrics of one run, from its folder if it is complete."""
+    folder = args.runs / folder_name(row, seed)
+    if not (folder / "metrics.json").exists():
+        more = ["--seed", str(seed), "--output", str(folder), "--cache-dir", str(args.runs / "features")]
+        if row.data == "corel5k":
+            more += ["--data-dir", str(args.corel5k), "--weights", str(args.weights)]
+        if (folder / "last.pt").exists():
+            more.append("--resume")
+        print(f"== {row.data}: {row.name}, seed {seed}", flush=True)
+        train_run(train_parser().parse_args([*row.arguments, *more]))
+    return read_json(folder / "metrics.json")
+
+
+def cell(values: list[float], name: str) -> str:
+    """Mean and standard deviation over the seeds; shares in percent."""
+    scale, digits = (1, 0) if name == "N+" else (100, 1)
+    mean = scale * statistics.mean(values)
+    spread = scale * statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{mean:.{digits}f} ± {spread:.1f}"
+
+
+def summary(found: dict[str, dict[str, list[dict]]]) -> str:
+    """The Markdown tables, one a data set."""
+    lines = []
+    for data, systems in found.items():
+        seeds = max(len(runs) for runs in systems.values())
+        device = next(iter(systems.values()))[0]["device"]
+        lines += [f"### {data}: test split, mean ± standard deviation over {seeds} seeds ({device})", ""]
+        lines += ["| system | " + " | ".join(SHOWN) + " | s |", "|---|" + "---:|" * (len(SHOWN) + 1)]
+        for name, runs in systems.items():
+            cells = [cell([r["test"][m] for r in runs], m) if m in runs[0]["test"] else "" for m in SHOWN]
+            seconds = statistics.mean(r["seconds"]["total"] - r["seconds"]["encoding"] for r in runs)
+            lines.append(f"| {name} | " + " | ".join(cells) + f" | {seconds:.0f} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def put_between(text: str, new: str) -> str:
+    """Replace what stands between the two marks of docs/results.md."""
+    before, mark, rest = text.partition(BEGIN)
+    _, other, after = rest.partition(END)
+    if not mark or not other:
+        raise ValueError(f"docs/results.md has lost its marks: it needs a line {BEGIN!r} and a line {END!r}")
+    return f"{before}{BEGIN}\n\n{new}\n{END}{after}"
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--corel5k", type=Path, help="folder of Corel-5k")
+    p.add_argument("--weights", type=Path, help="ImageNet weights of mobilenet_v2 for Corel-5k")
+    p.add_argument("--seeds", type=int, default=3, help="runs of every row (default: %(default)s)")
+    p.add_argument("--runs", type=Path, default=REPOSITORY / "runs" / "results", help="folder of the runs")
+    p.add_argument("--only", default="", help="rows whose data set or name holds this text")
+    args = p.parse_args()
+    if args.corel5k and not args.weights:
+        p.error("--corel5k needs --weights FILE (mobilenet_v2 with ImageNet weights)")
+    numbers = REPOSITORY / "docs" / "results.json"
+    found = read_json(numbers)["runs"] if numbers.exists() else {}
+    for row in rows(args.corel5k is not None):
+        if args.only in f"{row.data}: {row.name}":
+            runs = [run_row(row, seed, args) for seed in range(args.seeds)]
+            kept = [{k: r[k] for k in ("test", "val", "seconds", "device", "versions")} for r in runs]
+            found.setdefault(row.data, {})[row.name] = kept
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    write_json(numbers, {"commit": commit, "runs": found})
+    page = REPOSITORY / "docs" / "results.md"
+    write_text(page, put_between(page.read_text(encoding="utf-8"), summary(found)))
+    print(summary(found))
+
+
+if __name__ == "__main__":
+    main()
