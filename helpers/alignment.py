@@ -173,7 +173,7 @@ def _align(logits: Tensor, labels: Tensor, lengths: Tensor, method: str, solver:
         kept &= kept.cumsum(2) == 1  # one label a step, even if a label is listed twice
         kept &= kept.cumsum(1) == 1  # one step a label: the first that predicts it
         if method == "pla":
-            barred = (kept.any(2, keepdim=True) | kept.any(1, keepdim=True)) & ~kept
+            barred = kept.any(2, keepdim=True) & ~kept  # a step that keeps a label can take no other
             order = _solve(score.masked_fill(barred, -math.inf), valid, solver)
         else:
             seen = (predicted[:, :, None] == columns[:, None, :]).any(1)  # (B, T, n) -> (B, n)

@@ -32,7 +32,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from helpers.scene_files import (
+from helpers.scenery.files import (
     MOST_IMAGES,
     VERSION,
     clear_abandoned,
@@ -42,7 +42,7 @@ from helpers.scene_files import (
     is_settled,
     read_manifest,
 )
-from helpers.scene_model import (
+from helpers.scenery.model import (
     AMBIGUOUS,
     ATTRIBUTES,
     FREQUENT_SMALL,
@@ -52,8 +52,8 @@ from helpers.scene_model import (
     RARE_LARGE,
     RELATIONS,
 )
-from helpers.scene_render import SPLITS, Scene, SceneBox, check_scene, draw_scene, sample_scene
-from helpers.scene_text import LABEL_WORDS, mentioned_labels
+from helpers.scenery.render import SPLITS, Scene, SceneBox, check_scene, draw_scene, sample_scene
+from helpers.scenery.text import LABEL_WORDS, mentioned_labels
 
 __all__ = [
     "AMBIGUOUS", "ATTRIBUTES", "FREQUENT_SMALL", "LABELS", "LABEL_KINDS", "LABEL_WORDS", "OBJECTS", "RARE_LARGE",

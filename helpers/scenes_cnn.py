@@ -90,7 +90,7 @@ def read_scenes_weights(folder: Path | str = DATA) -> dict[str, Tensor]:
     if not path.is_file() or not checksums.is_file():
         raise FileNotFoundError(
             f"{path} or its {CHECKSUMS} is absent: {restore}, or train the network anew with "
-            "python benchmarks/pretrain_scenes_cnn.py"
+            "python -m benchmarks.pretrain_scenes_cnn"
         )
     expected = read_json(checksums).get(WEIGHTS)
     content = path.read_bytes()

@@ -12,6 +12,7 @@ import textwrap
 import threading
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -354,7 +355,7 @@ def test_bad_image_stops_with_its_name_and_leaves_nothing(cache, records, tmp_pa
 
 
 def test_disk_space_is_checked_before(cache, counted, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: (10**9, 10**9, 5000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5000))
     with pytest.raises(OSError, match=r"need .* GB .* free.*grid=False") as error:
         cache()
     assert error.value.errno == 28 and not counted
@@ -387,6 +388,7 @@ def test_wrong_arguments(cache, encoder):
 
 def test_two_at_once_compute_once(cache, counted, expected, capsys):
     """Threads stand for processes: each opens the lock file for itself."""
+    counted.clear()
     results = []
     started = threading.Barrier(3)
 
@@ -440,9 +442,9 @@ def test_processes_that_are_killed_or_collide(records, tmp_path, repository):
     )
 
     def start(*arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, str(script), *arguments], cwd=repository, stdout=subprocess.PIPE, text=True
-        )
+        environment = {**os.environ, "PYTHONPATH": str(repository)}
+        command = [sys.executable, str(script), *arguments]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
     killed = start("die")
     assert killed.wait(timeout=120) == -signal.SIGKILL
@@ -512,7 +514,7 @@ def test_shuffled_loader_with_workers_gives_each_image_once(cache, records):
     plain = [batch.index.tolist() for batch in make_loader(dataset, batch_size=4, shuffle=True, seed=3)]
     loader = make_loader(dataset, batch_size=4, shuffle=True, seed=3, num_workers=2)
     assert [batch.index.tolist() for batch in loader] == plain
-    assert sorted(sum(plain, [])) == list(range(N))
+    assert sorted(i for batch in plain for i in batch) == list(range(N))
 
 
 def test_random_order_and_mirrored_views(cache, records):

@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from numpy.random import PCG64, Generator
 from PIL import Image, ImageDraw
 
-from helpers import drawing, scenes
-from helpers.scene_art import ROUND_COLOUR, round_thing
-from helpers.scene_layout import Composition, compose
-from helpers.scene_model import MIN_VISIBLE
+from helpers import scenes
+from helpers.scenery import drawing
+from helpers.scenery.art import ROUND_COLOUR, round_thing
+from helpers.scenery.layout import Composition, compose
+from helpers.scenery.model import MIN_VISIBLE
 from helpers.scenes import (
     LABEL_KINDS,
     LABELS,
@@ -241,9 +242,9 @@ def test_pictures_show_what_is_labelled() -> None:
 
 
 def _render(scene: Composition, index: int) -> Image.Image:
-    from helpers.scene_model import Dice
-    from helpers.scene_render import _generator, _render
-    from helpers.scene_text import captions
+    from helpers.scenery.model import Dice
+    from helpers.scenery.render import _generator, _render
+    from helpers.scenery.text import captions
 
     rng = _generator(0, "train", index)
     captions(compose(rng), Dice(rng))

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from helpers.scene_layout import Composition
-from helpers.scene_model import ATTRIBUTES, LABELS, OBJECTS, RELATIONS, Dice
-from helpers.scene_stage import Thing
+from helpers.scenery.layout import Composition
+from helpers.scenery.model import ATTRIBUTES, LABELS, OBJECTS, RELATIONS, Dice
+from helpers.scenery.stage import Thing
 
 CAPTIONS_PER_IMAGE = 3
 _PLURALS = {"bus": "buses", "person": "people"}

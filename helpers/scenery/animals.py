@@ -1,8 +1,9 @@
-"""The artwork of the scenes: animals, in units as in `scene_art`."""
+"""The artwork of the scenes: animals, in units as in `art`."""
 
 from __future__ import annotations
 
-from helpers.drawing import (
+from helpers.scenery.art import INK
+from helpers.scenery.drawing import (
     Colour,
     Shape,
     blob,
@@ -18,7 +19,6 @@ from helpers.drawing import (
     rectangle,
     rounded,
 )
-from helpers.scene_art import INK
 
 
 def dog(colour: Colour, *, pose: str = "stand") -> list[Shape]:

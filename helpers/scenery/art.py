@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 
-from helpers.drawing import (
+from helpers.scenery.drawing import (
     Colour,
     Shape,
     arc,

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from helpers.drawing import GRID, bounds, silhouette
-from helpers.scene_model import (
+from helpers.scenery.drawing import GRID, bounds, silhouette
+from helpers.scenery.model import (
     ATTRIBUTES,
     LABELS,
     MAX_LABELS,
@@ -22,7 +22,7 @@ from helpers.scene_model import (
     in_company,
     sample_content,
 )
-from helpers.scene_stage import Stage, Thing
+from helpers.scenery.stage import Stage, Thing
 
 
 @dataclass(frozen=True)

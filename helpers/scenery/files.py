@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from helpers.scene_model import LABEL_KINDS, LABELS
-from helpers.scene_render import SPLITS, Scene
+from helpers.scenery.model import LABEL_KINDS, LABELS
+from helpers.scenery.render import SPLITS, Scene
 
 VERSION = 1  # raise it when the same parameters give other scenes
 MOST_IMAGES = 1_000_000  # images a split: the ids of the splits are so far apart

@@ -1,8 +1,9 @@
-"""The artwork of the scenes: trees, houses and vehicles, in units as in `scene_art`."""
+"""The artwork of the scenes: trees, houses and vehicles, in units as in `art`."""
 
 from __future__ import annotations
 
-from helpers.drawing import (
+from helpers.scenery.art import GLASS, INK, WINDOW_AT_NIGHT
+from helpers.scenery.drawing import (
     Colour,
     Shape,
     blob,
@@ -18,7 +19,6 @@ from helpers.drawing import (
     ring,
     rounded,
 )
-from helpers.scene_art import GLASS, INK, WINDOW_AT_NIGHT
 
 SNOW: Colour = (246, 249, 255)
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from helpers import scene_animals, scene_art, scene_things
-from helpers.drawing import Colour, Points, Shape, detail, limb, place
-from helpers.scene_art import PALETTE
-from helpers.scene_backdrops import ROAD
-from helpers.scene_model import COLOURS, P_ROUND, Content, Dice, in_company
+from helpers.scenery import animals, art, things
+from helpers.scenery.art import PALETTE
+from helpers.scenery.backdrops import ROAD
+from helpers.scenery.drawing import Colour, Points, Shape, detail, limb, place
+from helpers.scenery.model import COLOURS, P_ROUND, Content, Dice, in_company
 
 GREENS: tuple[Colour, ...] = ((72, 150, 84), (104, 168, 78), (50, 128, 92), (136, 168, 70))
 SUN: dict[str, Colour] = {"day": (255, 212, 84), "sunset": (255, 186, 96)}
@@ -110,7 +110,7 @@ class Stage:
         if content.player == "dog":
             colour, coat = self._colour("dog")
             size = SIZE["dog"] * growth
-            dog = scene_animals.dog(coat, pose="play")
+            dog = animals.dog(coat, pose="play")
             self._add("dog", dog, (x, y), size, colour=colour, flip=flip, group="playing")
             self._round(x + way * (0.66 * size + 0.5 * SIZE["round"]), y + 0.004, "playing")
             return
@@ -118,13 +118,13 @@ class Stage:
         colour, shirt = self._colour("person")
         walk = dice.one_of(("walk", "stand"))
         pose = {"kite": "hold", "umbrella": "hold", "walk": walk, "play": "play"}.get(deed, "ride")
-        person = scene_art.person(shirt, pose=pose, look=int(dice.between(0, 768)))
+        person = art.person(shirt, pose=pose, look=int(dice.between(0, 768)))
         if deed.startswith("ride"):
             x = min(max(x, 0.26), 0.74)
             mount = deed.split()[1]
             coat, paint = self._colour(mount)
             size = SIZE[mount] * growth
-            shapes = scene_animals.horse(paint) if mount == "horse" else scene_things.bicycle(paint)
+            shapes = animals.horse(paint) if mount == "horse" else things.bicycle(paint)
             self._add(mount, shapes, (x, y), size, colour=coat, flip=flip, group="riding")
             back, high, scale = (0.02, 0.60, scale * 0.86) if mount == "horse" else (0.16, 0.66, scale * 0.95)
             seat = x - way * back * size, y - high * size + 0.40 * scale  # 0.40: the person's own seat
@@ -139,7 +139,7 @@ class Stage:
         hand = x + way * 0.24 * scale, y - 0.62 * scale
         if deed == "umbrella":
             name, paint = self._colour("umbrella")
-            shapes, depth = scene_art.umbrella(paint), y + 0.001
+            shapes, depth = art.umbrella(paint), y + 0.001
             self._add("umbrella", shapes, hand, scale * 0.9, colour=name, flip=flip, depth=depth, group=group)
         elif deed == "kite":
             self._kite(hand, way, y + 0.001)
@@ -161,7 +161,7 @@ class Stage:
         size = self.dice.between(0.22, 0.28)
         self._add(
             "kite",
-            scene_art.kite(paint),
+            art.kite(paint),
             knot,
             size,
             colour=name,
@@ -172,7 +172,7 @@ class Stage:
         )
 
     def _round(self, x: float, y: float, group: str = "") -> None:
-        shapes = scene_art.round_thing(scene_art.ROUND_COLOUR)
+        shapes = art.round_thing(art.ROUND_COLOUR)
         self._add("round", shapes, (x, y), SIZE["round"], depth=y + 0.002, group=group)
 
     def _sky(self) -> None:
@@ -180,24 +180,22 @@ class Stage:
         if content.disc == "sun":
             low = self.horizon - 0.06 if content.time == "sunset" else 0.24
             at = self._spot(self.sky), dice.between(low - 0.10, low)
-            self._add("sun", scene_art.sun(SUN[content.time]), at, dice.between(0.13, 0.18), depth=-3)
+            self._add("sun", art.sun(SUN[content.time]), at, dice.between(0.13, 0.18), depth=-3)
         elif content.disc == "moon":
             at = self._spot(self.sky), dice.between(0.13, 0.24)
-            self._add(
-                "moon", scene_art.moon(MOON), at, dice.between(0.14, 0.18), flip=dice.happens(0.5), depth=-3
-            )
+            self._add("moon", art.moon(MOON), at, dice.between(0.14, 0.18), flip=dice.happens(0.5), depth=-3)
         if content.large == "balloon":
             name, paint = self._colour("balloon")
             scale = SIZE["balloon"] * dice.between(0.92, 1.06)
             at = dice.between(0.30, 0.70), dice.between(0.02, 0.06) + scale
-            self._add("balloon", scene_art.balloon(paint), at, scale, colour=name, depth=-2, group="flying")
+            self._add("balloon", art.balloon(paint), at, scale, colour=name, depth=-2, group="flying")
         if "fly" in content.birds:
             name, paint = self._colour("bird")
             flip, x, y = dice.happens(0.5), self._spot(self.sky), dice.between(0.20, 0.36)
             for k, (aside, above) in enumerate(
                 ((0.0, 0.0), (0.18, 0.10), (-0.16, 0.15))[: len(content.birds)]
             ):
-                shapes = scene_animals.bird(paint, pose="fly" if dice.happens(0.6) else "glide")
+                shapes = animals.bird(paint, pose="fly" if dice.happens(0.6) else "glide")
                 scale = SIZE["bird"] * dice.between(0.85, 1.15) * (1.0 if k == 0 else 0.88)
                 at = x + aside + dice.between(-0.02, 0.02), y - above
                 group = "flying" if k == 0 else ""  # one is enough for the action
@@ -213,7 +211,7 @@ class Stage:
             at = self._spot(self.far), y
             self._add(
                 "house",
-                scene_things.house(paint, night=night, snowy=snowy),
+                things.house(paint, night=night, snowy=snowy),
                 at,
                 scale,
                 colour=name,
@@ -226,16 +224,14 @@ class Stage:
                 y, growth = ROAD[0] - 0.01, 0.75
             scale = SIZE["tree"] * growth * dice.between(0.85, 1.15)
             at = self._spot(self.far), y
-            self._add(
-                "tree", scene_things.tree(green, pose=pose, snowy=snowy), at, scale, flip=dice.happens(0.5)
-            )
+            self._add("tree", things.tree(green, pose=pose, snowy=snowy), at, scale, flip=dice.happens(0.5))
         for k in range(content.present.count("boat")):
             share = dice.between(0.15, 0.45) + (dice.between(0.12, 0.4) if k == 0 else 0.0)
             y = self.horizon + (min(self.shore, 0.92) - 0.02 - self.horizon) * share
             name, paint = self._colour("boat")
             at = self._spot(self.far), y
             self._add(
-                "boat", scene_things.boat(paint), at, 0.20 + 0.20 * share, colour=name, flip=dice.happens(0.5)
+                "boat", things.boat(paint), at, 0.20 + 0.20 * share, colour=name, flip=dice.happens(0.5)
             )
 
     def _vehicles(self) -> None:
@@ -244,28 +240,26 @@ class Stage:
         if content.large == "bus":
             name, paint = self._colour("bus")
             at, scale = (dice.between(0.46, 0.54), 0.845), SIZE["bus"] * dice.between(0.95, 1.05)
-            self._add("bus", scene_things.bus(paint, night=night), at, scale, colour=name, flip=flip)
+            self._add("bus", things.bus(paint, night=night), at, scale, colour=name, flip=flip)
         for k in range(content.present.count("car")):
             name, paint = self._colour("car")
             y, growth = self._ground(dice.between(0.3, 0.7))
             if content.place == "city":
                 y, growth = (ROAD[1] - 0.03, 1.0) if k == 0 else (ROAD[0] + 0.07, 0.85)
             at, scale = (self._spot(self.near), y), SIZE["car"] * growth
-            self._add(
-                "car", scene_things.car(paint, night=night), at, scale, colour=name, flip=flip != (k == 1)
-            )
+            self._add("car", things.car(paint, night=night), at, scale, colour=name, flip=flip != (k == 1))
         if "bicycle" in content.present:
             name, paint = self._colour("bicycle")
             y, growth = self._ground(dice.between(0.4, 0.9))
             at, scale = (self._spot(self.near), y), SIZE["bicycle"] * growth
-            self._add("bicycle", scene_things.bicycle(paint), at, scale, colour=name, flip=flip)
+            self._add("bicycle", things.bicycle(paint), at, scale, colour=name, flip=flip)
 
     def _animals(self) -> None:
         content, dice = self.content, self.dice
         if content.large == "elephant":
             at = dice.between(0.44, 0.52), self._ground(dice.between(0.6, 0.9))[0]
             scale = SIZE["elephant"] * dice.between(0.96, 1.06)
-            self._add("elephant", scene_animals.elephant(PALETTE["grey"]), at, scale, flip=dice.happens(0.5))
+            self._add("elephant", animals.elephant(PALETTE["grey"]), at, scale, flip=dice.happens(0.5))
         for kind in ("horse", "dog", "cat"):
             if kind not in content.present:
                 continue
@@ -274,11 +268,11 @@ class Stage:
             x, flip = self._spot(self.near), dice.happens(0.5)
             scale, asleep = SIZE[kind] * growth * dice.between(0.92, 1.08), kind in content.asleep
             if kind == "horse":
-                shapes = scene_animals.horse(paint)
+                shapes = animals.horse(paint)
             else:
-                draw = scene_animals.dog if kind == "dog" else scene_animals.cat
+                draw = animals.dog if kind == "dog" else animals.cat
                 shapes = draw(paint, pose="sleep" if asleep else "stand")
-            marks = scene_animals.sleep_marks() if asleep else []
+            marks = animals.sleep_marks() if asleep else []
             marks = place(marks, x + (-0.45 if flip else 0.2) * scale, y - 0.46 * scale, 0.24)
             group = "sleeping" if asleep else ""
             self._add(kind, shapes, (x, y), scale, colour=name, flip=flip, group=group, behind=marks)
@@ -287,5 +281,5 @@ class Stage:
             for _ in content.birds:
                 y, growth = self._ground(dice.between(0.2, 1.0))
                 at, flip = (self._spot(self.near, 0.1), y), dice.happens(0.5)
-                shapes = scene_animals.bird(paint, pose="stand")
+                shapes = animals.bird(paint, pose="stand")
                 self._add("bird", shapes, at, SIZE["bird"] * growth, colour=name, flip=flip)

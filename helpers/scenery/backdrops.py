@@ -6,7 +6,7 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from helpers.drawing import (
+from helpers.scenery.drawing import (
     Colour,
     Light,
     Shape,

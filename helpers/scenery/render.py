@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from numpy.random import PCG64, Generator, SeedSequence
 from PIL import Image
 
-from helpers.drawing import GRID, finish, new_canvas, paint
-from helpers.scene_backdrops import draw_backdrop, draw_glitter, draw_weather, light_of
-from helpers.scene_layout import Composition, compose
-from helpers.scene_model import Dice
-from helpers.scene_text import captions
+from helpers.scenery.backdrops import draw_backdrop, draw_glitter, draw_weather, light_of
+from helpers.scenery.drawing import GRID, finish, new_canvas, paint
+from helpers.scenery.layout import Composition, compose
+from helpers.scenery.model import Dice
+from helpers.scenery.text import captions
 
 SPLITS = ("train", "val", "test")  # a split's position here is a part of its images' seed
 MIN_SIZE, MAX_SIZE = 32, 1024
