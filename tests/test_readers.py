@@ -427,7 +427,9 @@ def test_csv_refusals(tmp_path: Path, text: str, words: tuple[str, ...]) -> None
 
 def test_csv_mends_and_counts(tmp_path: Path) -> None:
     text = "file,labels,author\na.jpg,sea;sea;Sea;hot  dog;hot dog,me\nsub\\c.jpg,sky,me\n"
-    folder = own(tmp_path, text, "a.jpg", "sub/c.jpg", "b.PNG", "sub/d.webp", ".hidden/e.jpg", "notes.txt")
+    folder = own(
+        tmp_path, text, "a.jpg", "sub/c.jpg", "b.PNG", "sub/d.webp", ".hidden/e.jpg", "._a.jpg", "notes.txt"
+    )
     reading = read_csv_folder(folder)
     assert pairs(reading) == {"a.jpg": ("sea", "Sea", "hot dog"), "c.jpg": ("sky",)}
     assert reading.notes == {
