@@ -101,12 +101,10 @@ def draw_chunk(seed: int, split: str, start: int, stop: int, size: int) -> tuple
 
 def draw(seed: int, split: str, count: int, size: int, workers: int) -> Images:
     """`count` scenes of a split, drawn by all processors."""
-    # Forking costs nothing but is safe on Linux only (and before CUDA has started).
-    context = get_context("fork" if sys.platform == "linux" else "spawn")
     starts = range(0, count, CHUNK)
     pixels = torch.empty(count, 3, size, size, dtype=torch.uint8)
     multi_hot = torch.empty(count, len(LABELS))
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(draw_chunk, seed, split, s, min(s + CHUNK, count), size) for s in starts]
         for start, future in zip(
             starts, tqdm(futures, f"drawing {split}", unit=f"{CHUNK} scenes"), strict=True

@@ -1,5 +1,4 @@
-"""Data sets with one interface: `load` gives train, val and test of any of them, `ImageDataset` and `make_loader`
-feed a model from them. Taught in notebook 01.
+"""Data sets by name or by folder: `load` finds one, reads it and gives it three fixed splits. Taught in notebook 01.
 
 A test split is never used to choose anything: where a data set has no validation split of its own, a fixed one is
 carved from train, by a hash of the file names, so that it is the same on every machine.
@@ -9,30 +8,22 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import os
-import random
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import chain, combinations
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from helpers import downloads
-from helpers.batch import Batch
+from helpers.annotated import AnnotatedImages, Report
 from helpers.files import DATA, read_json
-from helpers.images import DataError, open_image
-from helpers.labels import Vocabulary, label_frequency, order_labels, pad_labels, to_multi_hot
+from helpers.images import DataError
+from helpers.labels import Vocabulary
+from helpers.loaders import ImageDataset, collate, make_loader, seed_worker
 from helpers.readers import (
     SPLITS,
     Box,
@@ -45,7 +36,17 @@ from helpers.readers import (
 )
 from helpers.scenes import read_manifest, write_scenes
 
-__all__ = ["AnnotatedImages", "Box", "ImageDataset", "Record", "Report", "collate", "load", "make_loader"]
+__all__ = [
+    "AnnotatedImages",
+    "Box",
+    "ImageDataset",
+    "Record",
+    "Report",
+    "collate",
+    "load",
+    "make_loader",
+    "seed_worker",
+]
 
 _T = TypeVar("_T")
 SOURCES = ("scenes", "corel5k", "coco2014", "coco2017", "voc2007")
@@ -56,152 +57,6 @@ LAYOUTS = (
     "a CSV file (file,labels), or annotations/instances_train*.json (COCO), or ImageSets/Main (VOC), or train.json "
     "and test.json (Corel-5k)"
 )
-
-
-@dataclass(frozen=True)
-class AnnotatedImages:
-    """A data set: its vocabulary and three splits of `Record`s; `notes` say what was mended or left out."""
-
-    name: str
-    vocabulary: Vocabulary
-    train: tuple[Record, ...]
-    val: tuple[Record, ...]
-    test: tuple[Record, ...]
-    notes: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:  # a notebook shows this; 100,000 records would be shown else
-        counts = ", ".join(f"{len(self.split(name)):,} {name}" for name in SPLITS)
-        return f"AnnotatedImages({self.name!r}: {len(self.vocabulary)} labels; images: {counts})"
-
-    def split(self, name: str) -> tuple[Record, ...]:
-        """The records of "train", "val" or "test". Raises ValueError for another name."""
-        if name not in SPLITS:
-            near = difflib.get_close_matches(str(name), SPLITS, n=1, cutoff=0.3)
-            meant = f' Did you mean "{near[0]}"?' if near else ""
-            raise ValueError(f'there is no split {name!r}: use "train", "val" or "test".{meant}')
-        return getattr(self, name)
-
-    def frequency(self) -> Tensor:
-        """Training images of each label, (C,) int64: what rare-first and frequent-first order by."""
-        encoded = (self.vocabulary.encode(record.labels) for record in self.train)
-        return label_frequency(encoded, len(self.vocabulary))
-
-    def describe(
-        self, *, check_images: bool = False, contents: bool = False, progress: bool = True
-    ) -> Report:
-        """Count what the data set holds; `print` the result. Taught in notebook 01.
-
-        check_images: open every image and list those that cannot be read (minutes for COCO).
-        contents: find images with the same bytes under two names, within and across splits.
-        """
-        records = tuple(chain(self.train, self.val, self.test))
-        return Report(
-            name=self.name,
-            vocabulary=self.vocabulary,
-            splits={name: SplitReport.of(self.split(name)) for name in SPLITS},
-            notes=self.notes,
-            bad_images=self.check_images(progress=progress) if check_images else None,
-            same_content=_same_content(records, progress) if contents else None,
-        )
-
-    def check_images(self, *, progress: bool = True) -> dict[Path, str]:
-        """Open every image of every split; the message of each that cannot be read, by path."""
-        paths = [record.path for record in chain(self.train, self.val, self.test)]
-        # Threads do: Pillow decodes outside the interpreter lock.
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            found = pool.map(_try_open, paths)
-            bar = tqdm(found, total=len(paths), desc="opening images", unit="image", disable=not progress)
-            return {path: message for path, message in zip(paths, bar, strict=True) if message}
-
-
-@dataclass(frozen=True)
-class SplitReport:
-    """Counts of one split. histogram: images by their number of labels. frequency: images by label."""
-
-    images: int
-    histogram: dict[int, int]
-    frequency: Counter[str]
-    boxes: int
-    captions: int
-
-    @classmethod
-    def of(cls, records: Sequence[Record]) -> SplitReport:
-        """Count the records of a split."""
-        histogram = Counter(len(record.labels) for record in records)
-        return cls(
-            images=len(records),
-            histogram=dict(sorted(histogram.items())),
-            frequency=Counter(label for record in records for label in record.labels),
-            boxes=sum(len(record.boxes) for record in records),
-            captions=sum(len(record.captions) for record in records),
-        )
-
-    @property
-    def unlabelled(self) -> int:
-        """Images without labels."""
-        return self.histogram.get(0, 0)
-
-    @property
-    def mean(self) -> float:
-        """Labels an image; NaN for an empty split."""
-        return self.frequency.total() / self.images if self.images else float("nan")
-
-
-@dataclass(frozen=True, repr=False)
-class Report:
-    """What `AnnotatedImages.describe` counted: `print` it to read it, its fields are for code.
-
-    bad_images: path -> message of images that cannot be read; None if not checked.
-    same_content: groups of paths with the same bytes, within or across splits; None if not looked for.
-    """
-
-    name: str
-    vocabulary: Vocabulary
-    splits: dict[str, SplitReport]
-    notes: tuple[str, ...]
-    bad_images: dict[Path, str] | None = None
-    same_content: tuple[tuple[Path, ...], ...] | None = None
-
-    def __str__(self) -> str:
-        splits = list(self.splits.values())
-        rows: list[tuple[str, list[str]]] = [
-            ("", list(self.splits)),
-            ("images", [f"{s.images:,}" for s in splits]),
-            ("labels that occur", [f"{len(s.frequency):,}" for s in splits]),
-            ("labels an image: min", [f"{min(s.histogram, default='-')}" for s in splits]),
-            ("                 mean", [f"{s.mean:.3f}" for s in splits]),
-            ("                 max", [f"{max(s.histogram, default='-')}" for s in splits]),
-        ]
-        for n in sorted(set().union(*(s.histogram for s in splits))):
-            what = "without labels" if n == 0 else f"with {n} label{'s' * (n > 1)}"
-            rows.append((f"images {what}", [f"{s.histogram.get(n, 0):,}" for s in splits]))
-        rows.append(("boxes", [f"{s.boxes:,}" for s in splits]))
-        rows.append(("captions", [f"{s.captions:,}" for s in splits]))
-        width = max(len(title) for title, _ in rows)
-        lines = [f"{self.name}: {sum(s.images for s in splits):,} images, {len(self.vocabulary)} labels"]
-        lines += [f"  {title:<{width}}" + "".join(f"{cell:>9}" for cell in cells) for title, cells in rows]
-        frequency = self.splits["train"].frequency
-        ranked = sorted(self.vocabulary.labels, key=lambda label: -frequency[label])
-        occurring = [f"{label} {frequency[label]:,}" for label in ranked if frequency[label]]
-        never = [label for label in ranked if not frequency[label]]
-        lines.append(f"  most frequent in train:  {', '.join(occurring[:5]) or '-'}")
-        lines.append(f"  least frequent in train: {', '.join(occurring[-5:]) or '-'}")
-        if never:
-            lines.append(
-                f"  never in train ({len(never)}): {', '.join(never[:8])}{', …' if len(never) > 8 else ''}"
-            )
-        lines += [f"  note: {note}" for note in self.notes]
-        if self.bad_images is not None:
-            lines.append(f"  images that cannot be read: {len(self.bad_images)}")
-            lines += [f"    {message}" for message in self.bad_images.values()]
-        if self.same_content is not None:
-            lines.append(f"  groups of images with the same content: {len(self.same_content)}")
-            lines += [
-                f"    {' = '.join('/'.join(p.parts[-2:]) for p in group)}" for group in self.same_content
-            ]
-        return "\n".join(lines)
-
-    __repr__ = __str__  # so that a notebook shows the report, too
 
 
 def load(
@@ -499,152 +354,3 @@ def _assemble(name: str, parts: _Parts, unlabelled: str) -> AnnotatedImages:
         if shared := len(paths[a] & paths[b]):
             notes.append(f"{shared:,} images are in {a} and in {b}: figures on {b} will be too good")
     return AnnotatedImages(name, Vocabulary(parts.labels), **splits, notes=tuple(notes))
-
-
-def _try_open(path: Path) -> str:
-    try:
-        open_image(path)
-    except DataError as error:
-        return str(error)
-    return ""
-
-
-def _same_content(records: Sequence[Record], progress: bool) -> tuple[tuple[Path, ...], ...]:
-    """Groups of different files with the same bytes; only files of the same size are read."""
-    by_size: dict[int, list[Path]] = defaultdict(list)
-    for path in dict.fromkeys(record.path for record in records):
-        by_size[path.stat().st_size].append(path)
-    candidates = [path for paths in by_size.values() if len(paths) > 1 for path in paths]
-    groups: dict[bytes, list[Path]] = defaultdict(list)
-    for path in tqdm(candidates, desc="comparing images", unit="image", disable=not progress):
-        groups[hashlib.sha256(path.read_bytes()).digest()].append(path)
-    return tuple(tuple(paths) for paths in groups.values() if len(paths) > 1)
-
-
-class Item(NamedTuple):
-    """One image of a data set. image: (3, H, W) float32. labels: ids in the order of training."""
-
-    index: int
-    image: Tensor
-    labels: list[int]
-    num_labels: int
-
-
-class ImageDataset(Dataset[Item]):
-    """Images of `records` through `transform`, with their labels in an order. Taught in notebook 01.
-
-    Args:
-        records: a split of `AnnotatedImages`.
-        vocabulary: its vocabulary; a label it lacks is a ValueError.
-        transform: PIL RGB image -> (3, H, W) float32, see `transforms`.
-        order: one of `labels.ORDERS`. "random" is drawn anew at each access, from torch's global generator.
-        frequency: (C,) int64 training frequency, for rare-first and frequent-first: `AnnotatedImages.frequency()`.
-
-    Opening an image that is missing or damaged raises DataError with its name: none is skipped in silence.
-    """
-
-    def __init__(
-        self,
-        records: Sequence[Record],
-        vocabulary: Vocabulary,
-        transform: Callable[[Image.Image], Tensor],
-        *,
-        order: str = "given",
-        frequency: Tensor | None = None,
-    ) -> None:
-        options: dict[str, Any] = {"vocabulary": vocabulary, "frequency": frequency}
-        order_labels([], order, **options)  # a wrong order is refused here, not in a worker
-        fixed = "given" if order == "random" else order
-        labels = [order_labels(vocabulary.encode(record.labels), fixed, **options) for record in records]
-        # Flat arrays, not 100,000 records: a forked worker would copy every page that holds a Python object it counts.
-        self._paths = np.array([os.fsencode(record.path) for record in records])
-        self._labels = np.fromiter(chain.from_iterable(labels), dtype=np.int32)
-        self._ends = np.cumsum([0, *map(len, labels)])
-        self.transform, self.order, self.num_labels = transform, order, len(vocabulary)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, index: int) -> Item:
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        image = self.transform(open_image(os.fsdecode(self._paths[index])))
-        labels = self._labels[self._ends[index] : self._ends[index + 1]].tolist()
-        if self.order == "random":
-            labels = order_labels(labels, "random")
-        return Item(index, image, labels, self.num_labels)
-
-
-def collate(items: Sequence[Item] | Batch) -> Batch:
-    """Items of `ImageDataset` to a `Batch` with images; a `Batch` (of `FeatureDataset`) passes through.
-
-    Raises ValueError for images of different sizes, which a transform without a fixed size leaves.
-    """
-    if isinstance(items, Batch):
-        return items
-    sizes = {tuple(item.image.shape) for item in items}
-    if len(sizes) > 1:
-        raise ValueError(
-            f"images of different shapes in a batch: {sorted(sizes)}. Resize to one size in the transform."
-        )
-    num_labels = items[0].num_labels
-    labels, lengths = pad_labels([item.labels for item in items], num_labels)
-    return Batch(
-        index=torch.tensor([item.index for item in items]),
-        labels=labels,
-        lengths=lengths,
-        multi_hot=to_multi_hot(labels, num_labels),
-        images=torch.stack([item.image for item in items]),
-    )
-
-
-def make_loader(
-    dataset: Dataset[Any],
-    *,
-    batch_size: int,
-    shuffle: bool = False,
-    num_workers: int = 0,
-    seed: int = 0,
-    drop_last: bool = False,
-    pin_memory: bool = False,
-    multiprocessing_context: str | None = None,
-) -> DataLoader[Batch]:
-    """Batches of an `ImageDataset` or a `FeatureDataset`. Taught in notebook 01.
-
-    `seed` fixes the order of the images in each epoch and the random numbers of the workers (torch, numpy and
-    random). With `num_workers=0`, which works everywhere, augmentation draws from torch's global generator instead:
-    `torch.manual_seed` makes it repeat.
-
-    Args:
-        num_workers: processes that load images; 2 to 16 pay on Linux with large images.
-        drop_last: leave out the last batch if it is smaller.
-        pin_memory: page-locked batches, for a faster copy to a GPU; without a GPU it is ignored.
-        multiprocessing_context: "fork", "spawn" or "forkserver"; by default the platform's.
-
-    Raises:
-        ValueError: shuffling a data set without images.
-    """
-    if shuffle and len(dataset) == 0:  # type: ignore[arg-type]
-        raise ValueError(
-            "there are no images to shuffle: is this split empty? print(data.describe()) shows the counts"
-        )
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        num_workers=num_workers,
-        collate_fn=collate,
-        pin_memory=pin_memory and torch.cuda.is_available(),
-        drop_last=drop_last,
-        worker_init_fn=seed_worker,
-        multiprocessing_context=multiprocessing_context if num_workers else None,
-        generator=torch.Generator().manual_seed(seed),
-        persistent_workers=num_workers > 0,
-    )
-
-
-def seed_worker(worker: int) -> None:
-    """Seed numpy and random in a loader's worker from torch, which the loader seeds differently in each."""
-    seed = torch.initial_seed() % 2**32
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - transforms of others may use the global generator

@@ -124,7 +124,7 @@ def lsep_loss(logits: Tensor, multi_hot: Tensor, *, reduction: str = "mean") -> 
     logits, target = _check_pair(logits, multi_hot, reduction)
     positive = target > 0.5
     # The double sum of products is a product of two sums. A large finite number stands for -infinity,
-    # which gives nan gradients where an image has no label at all.
+    # which makes nan on the way back where an image has no label at all.
     nothing = torch.finfo(logits.dtype).min / 4
     others = logits.masked_fill(positive, nothing).logsumexp(dim=1)  # (B,)
     own = (-logits).masked_fill(~positive, nothing).logsumexp(dim=1)  # (B,)

@@ -8,6 +8,7 @@ which people with colour-blindness tell apart.
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
 # Okabe and Ito, "Color Universal Design", 2008; black last: it is for text and axes.
@@ -83,7 +85,15 @@ def draw_image(axes: Axes, image: Tensor | np.ndarray, title: str = "") -> None:
     axes.imshow(to_pixels(image))
     axes.set_axis_off()
     if title:
-        axes.set_title(title, wrap=True)
+        spec = axes.get_subplotspec()
+        columns = spec.get_gridspec().ncols if spec is not None else 1
+        axes.set_title(wrapped(title, axes.figure.get_figwidth() / columns))
+
+
+def wrapped(title: str, inches: float) -> str:
+    """A title in lines that are not wider than so many inches; the lines that it has already stay apart."""
+    # Not matplotlib's own wrapping: the layout leaves no room for its lines.
+    return "\n".join(textwrap.fill(line, max(8, int(inches * 9.5))) for line in title.split("\n"))
 
 
 def draw_boxes(axes: Axes, boxes: Sequence) -> None:
@@ -137,7 +147,8 @@ def image_grid(
     if not len(images):
         raise ValueError("there are no images to draw")
     rows = -(-len(images) // columns)
-    figure, axes = new_figure(rows, columns, size=(side * columns, (side + 0.45) * rows))
+    lines = max((wrapped(title, side).count("\n") + 1 for title in titles or ()), default=0)
+    figure, axes = new_figure(rows, columns, size=(side * columns, (side + 0.22 * lines + 0.1) * rows))
     for i, ax in enumerate(axes.flat):
         ax.set_axis_off()
         if i < len(images):
@@ -190,7 +201,10 @@ def heatmap(
     ylabel: str = "",
     numbers: str = "",
 ) -> Figure:
-    """A matrix as colours with a labelled colour bar; numbers is a format such as ".2f" to write into the cells."""
+    """A matrix as colours with a labelled colour bar; NaN stays white. Notebooks 01 to 03.
+
+    numbers: a format such as ".2f" to write the values into the cells.
+    """
     if not len(rows) or not len(columns):
         raise ValueError("there is no matrix to draw: it has no rows or no columns")
     size = (3.2 + 0.33 * len(columns), 2.2 + 0.3 * len(rows))
@@ -205,8 +219,10 @@ def heatmap(
         annot=bool(numbers),
         fmt=numbers,
         annot_kws={"fontsize": 11},
-        cbar_kws={"label": colour_label},
     )
+    bar = ax.collections[0].colorbar
+    bar.set_label(colour_label, fontsize=12)
+    bar.ax.tick_params(labelsize=12)
     ax.tick_params(axis="x", rotation=90)
     ax.tick_params(axis="y", rotation=0)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
@@ -220,8 +236,12 @@ def curves(
     xlabel: str,
     ylabel: str,
     title: str,
+    log_x: bool = False,
 ) -> Figure:
-    """Lines with a legend. A series (S, T) of S runs is drawn as its mean with a band from least to most."""
+    """Lines with a legend. A series (S, T) of S runs is drawn as its mean with a band from least to most.
+
+    log_x: a logarithmic x axis with a tick at each of `x`.
+    """
     if not series:
         raise ValueError("there are no curves to draw")
     figure, axes = new_figure(size=(7, 4))
@@ -239,6 +259,10 @@ def curves(
         if len(values) > 1:
             ax.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    if log_x and x is not None:
+        ax.set_xscale("log")
+        ax.set_xticks(x, [f"{value:g}" for value in x])
+        ax.minorticks_off()
     ax.legend(frameon=False, fontsize=11)
     return figure
 
@@ -285,15 +309,26 @@ def label_scatter(
     ):
         at = [list(names).index(label) for label in labels]
         ax.scatter([x[i] for i in at], [y[i] for i in at], s=70, color=colour, marker=marker, label=group)
-        for i in at if group in groups else ():
+        # Names above and below in turn, from left to right: neighbours do not meet.
+        for k, i in enumerate(sorted(at, key=lambda i: x[i]) if group in groups else ()):
+            above = k % 2 == 0
             ax.annotate(
-                names[i], (x[i], y[i]), xytext=(7, 5), textcoords="offset points", fontsize=12, color=colour
+                names[i],
+                (x[i], y[i]),
+                xytext=(0, 8 if above else -8),
+                textcoords="offset points",
+                fontsize=12,
+                color=colour,
+                ha="center",
+                va="bottom" if above else "top",
             )
     ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
     for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
     ax.margins(0.12)
-    ax.legend(fontsize=11, loc="best")
+    ax.legend(fontsize=11)
     return figure
 
 

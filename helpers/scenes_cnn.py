@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from helpers.files import DATA, read_json, replacing, write_json
@@ -114,8 +114,8 @@ def write_scenes_weights(network: nn.Module, metadata: Mapping[str, str], folder
     }
     path, checksums = Path(folder) / WEIGHTS, Path(folder) / CHECKSUMS
     with replacing(path) as temporary:
-        save_file(state, temporary, metadata=dict(metadata))
-        sha256 = hashlib.sha256(temporary.read_bytes()).hexdigest()
+        content = save(state, metadata=dict(metadata))
+        temporary.write_bytes(content)
     others = read_json(checksums) if checksums.is_file() else {}
-    write_json(checksums, {**others, WEIGHTS: sha256})
+    write_json(checksums, {**others, WEIGHTS: hashlib.sha256(content).hexdigest()})
     return path

@@ -209,8 +209,9 @@ def test_lsep_is_the_formula(case):
 @pytest.mark.parametrize("fill", [False, True])
 def test_lsep_has_nothing_to_rank_without_both_kinds(fill):
     logits = torch.randn(2, 3, requires_grad=True)
-    loss = lsep_loss(logits, torch.full((2, 3), fill))
-    loss.backward()
+    with torch.autograd.set_detect_anomaly(True):  # no nan on the way back either
+        loss = lsep_loss(logits, torch.full((2, 3), fill))
+        loss.backward()
     assert loss.item() == 0 and not logits.grad.any()  # 0, and not nan
 
 
@@ -262,7 +263,8 @@ def test_easy_negatives_cost_nothing():
 def test_right_on_the_margin_with_a_steep_focus():
     # p - clip is exactly 0 there, and the derivative of a root infinite.
     logits = torch.zeros(1, 1, requires_grad=True)
-    asymmetric_loss(logits, torch.zeros(1, 1), gamma_negative=0.5, clip=0.5).backward()
+    with torch.autograd.set_detect_anomaly(True):  # no nan on the way back either
+        asymmetric_loss(logits, torch.zeros(1, 1), gamma_negative=0.5, clip=0.5).backward()
     assert logits.grad.isfinite().all()
 
 
