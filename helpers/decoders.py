@@ -105,9 +105,7 @@ class LabelLSTM(Decoder):
 
     num_labels: C. feature_size: D of the pooled features. hidden_size: H.
     embedding_size: of the labels; ignored where `vectors` (C + 2, E) are given.
-    standardize: batch-norm on the pooled feature. The published model has none, for its CNN learns along; the
-        features of a frozen CNN differ in scale, and without it h0 learns too slowly (measured: docs/results.md).
-    feature_dropout is applied to the pooled feature, input_dropout to the embedding, output_dropout before the scores.
+    input_dropout is applied to the embedding, output_dropout before the scores.
     """
 
     def __init__(
@@ -119,15 +117,11 @@ class LabelLSTM(Decoder):
         embedding_size: int = 300,
         vectors: Tensor | None = None,
         freeze_vectors: bool = True,
-        standardize: bool = False,
-        feature_dropout: float = 0.0,
         input_dropout: float = 0.3,
         output_dropout: float = 0.5,
     ) -> None:
         super().__init__(num_labels)
         self.embedding = label_embedding(num_labels, embedding_size, vectors, freeze=freeze_vectors)
-        self.feature_norm = nn.BatchNorm1d(feature_size) if standardize else nn.Identity()
-        self.feature_dropout = nn.Dropout(feature_dropout)
         self.initial_hidden = nn.Linear(feature_size, hidden_size)
         self.input_dropout = nn.Dropout(input_dropout)
         self.lstm = nn.LSTM(self.embedding.embedding_dim, hidden_size, batch_first=True)
@@ -135,7 +129,7 @@ class LabelLSTM(Decoder):
         self.scores = nn.Linear(hidden_size, num_labels + 1)
 
     def start(self, features: Features) -> State:
-        h = self.initial_hidden(self.feature_dropout(self.feature_norm(features.pooled)))  # (B, H)
+        h = self.initial_hidden(features.pooled)  # (B, H)
         return State(hidden=(h, torch.zeros_like(h)))
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State, None]:

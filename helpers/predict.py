@@ -69,7 +69,9 @@ def parser() -> argparse.ArgumentParser:
     """All options."""
     p = argparse.ArgumentParser(prog="python -m helpers.predict", description="Name the labels of images.")
     p.add_argument("images", nargs="+", type=Path, help="image files")
-    p.add_argument("--checkpoint", type=Path, required=True, help="checkpoint.safetensors of a training folder")
+    p.add_argument(
+        "--checkpoint", type=Path, required=True, help="checkpoint.safetensors of a training folder"
+    )
     p.add_argument("--output", type=Path, help="folder for the pictures (default: beside each image)")
     p.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     return p

@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument(
         "--data-dir", type=Path, help="where the data set lies (default: data/<name> of the course)"
     )
+    g.add_argument("--download", action="store_true", help="fetch the data set first if it is not there")
     g.add_argument("--drop-unlabelled", action="store_true", help="leave out images without labels")
     g = p.add_argument_group("encoder")
     g.add_argument(
@@ -264,7 +265,12 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     device = pick_device(args.device)
     if (args.output / "checkpoint.safetensors").exists() and not args.resume:
         raise ValueError(f"{args.output} holds a finished run already: choose another --output, or delete it")
-    data = load(args.data, args.data_dir, unlabelled="drop" if args.drop_unlabelled else "keep")
+    data = load(
+        args.data,
+        args.data_dir,
+        unlabelled="drop" if args.drop_unlabelled else "keep",
+        download=args.download,
+    )
     print(data.describe())
     encoder = make_encoder(args).to(device)
     config = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}

@@ -1,0 +1,300 @@
+"""Figures of label sequences as they are named step by step, and `follow`, the decoding that they show.
+
+Taught in notebook 03. As in `helpers.plots`, every function returns a `matplotlib.figure.Figure`.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from torch import Tensor
+
+from helpers.batch import Features
+from helpers.decoders import Decoder
+from helpers.labels import START_NAME, STOP_NAME
+from helpers.plots import PALETTE, SEQUENTIAL, draw_image, new_figure
+
+FREE = -1  # in `forced`: here the decoder chooses
+RIGHT, WRONG, CHOSEN = PALETTE[0], PALETTE[3], PALETTE[4]
+GREY = "#595959"
+
+
+class Followed(NamedTuple):
+    """What `follow` saw of B images.
+
+    tokens:      (B, T) int64, `<stop>` from the first stop on.
+    probability: (B, T, V) float32, of every label and `<stop>` at every step; 0 after the first stop.
+    """
+
+    tokens: Tensor
+    probability: Tensor
+
+
+@torch.inference_mode()
+def follow(
+    decoder: Decoder,
+    features: Features,
+    *,
+    max_steps: int,
+    forced: Tensor | None = None,
+    repeats: bool = False,
+) -> Followed:
+    """Greedy decoding that keeps all scores, and in which you may choose labels yourself. Taught in notebook 03.
+
+    features: of B images. max_steps: decoder steps at most, >= 1.
+    forced: (B, F) int64, F <= max_steps, the token to take at a step whatever the decoder says, or -1 where the
+        decoder chooses; what stands after the first `<stop>` does not count.
+    repeats: as in `search.greedy`, whose tokens and probabilities it gives where nothing is forced.
+
+    Call `decoder.eval()` before. Raises ValueError for another shape or ids that the decoder cannot emit.
+    """
+    batch, device, stop = len(features.pooled), features.pooled.device, decoder.stop_token
+    if max_steps < 1:
+        raise ValueError(f"max_steps is {max_steps}; decoding needs at least one step")
+    wanted = torch.full((batch, max_steps), FREE, device=device)
+    if forced is not None:
+        if forced.ndim != 2 or len(forced) != batch or forced.shape[1] > max_steps:
+            raise ValueError(
+                f"forced must be (B, F) with B = {batch} and F <= {max_steps}, found {tuple(forced.shape)}"
+            )
+        if bool(((forced < FREE) | (forced > stop)).any()):
+            raise ValueError(f"forced holds ids outside -1..{stop} (-1: the decoder chooses; {stop}: <stop>)")
+        wanted[:, : forced.shape[1]] = forced
+    state = decoder.start(features)
+    token = torch.full((batch,), decoder.start_token, device=device)
+    done = torch.zeros(batch, dtype=torch.bool, device=device)
+    taken = torch.zeros(batch, stop + 1, dtype=torch.bool, device=device)
+    tokens, probability = [], []
+    for t in range(max_steps):
+        logits, state, _ = decoder.step(token, state)
+        if not repeats:
+            logits = logits.masked_fill(taken, -torch.inf)
+        p = logits.float().softmax(-1).masked_fill(done[:, None], 0.0)  # (B, V)
+        token = torch.where(wanted[:, t] == FREE, p.argmax(-1), wanted[:, t]).masked_fill(done, stop)
+        tokens.append(token)
+        probability.append(p)
+        done = done | (token == stop)
+        taken = taken.scatter(1, token[:, None], True)
+        taken[:, stop] = False
+        if bool(done.all()):
+            break
+    return Followed(torch.stack(tokens, 1), torch.stack(probability, 1))
+
+
+class NamedLabel(NamedTuple):
+    """A label that was named, with its probability at that step and whether the image has it; None: unknown."""
+
+    name: str
+    probability: float
+    right: bool | None = None
+
+
+def unrolled_decoder(inputs: Sequence[str], outputs: Sequence[str], image) -> Figure:
+    """A decoder started from an image, a column a step: what it reads below, what it shall say above. Notebook 03."""
+    if len(inputs) != len(outputs) or not inputs:
+        raise ValueError(f"found {len(inputs)} inputs and {len(outputs)} outputs: give one of each a step")
+    steps = len(inputs)
+    figure, axes = new_figure(1, 2, size=(3.4 + 1.75 * steps, 4.0), width_ratios=(2.3, 1.75 * steps + 0.9))
+    draw_image(axes[0, 0], image)
+    axes[0, 0].set_title("image", fontsize=12)
+    ax = axes[0, 1]
+    ax.set(xlim=(-1.35, steps - 0.45), ylim=(-1.5, 1.75))
+    ax.set_axis_off()
+    _box(ax, -1.0, 0, 0.5, 0.8, "CNN,\nlinear", "#e4e4e4")
+    for t, (read, said) in enumerate(zip(inputs, outputs, strict=True)):
+        _arrow(ax, (t - 0.74 if t == 0 else t - 0.68, 0), (t - 0.3, 0))
+        ax.text(t - 0.5, 0.1, "$h_0$" if t == 0 else f"$h_{t}, c_{t}$", ha="center", va="bottom", fontsize=12)
+        _box(ax, t, 0, 0.6, 0.8, "LSTM", "#cfe3f1")
+        _arrow(ax, (t, -0.83), (t, -0.42))
+        _arrow(ax, (t, 0.42), (t, 0.83))
+        for y, name in ((-1.05, read), (1.05, said)):
+            colour = {START_NAME: "#bfe3d7", STOP_NAME: "#f8e3b5"}.get(name, "#f4f4f4")
+            _box(ax, t, y, 0.86, 0.42, name, colour)
+    for y, text in ((-1.42, "reads"), (1.42, "shall say")):
+        ax.text(-0.9, y + (0.37 if y < 0 else -0.37), text, fontsize=12, color=GREY, ha="center", va="center")
+    return figure
+
+
+def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, colour: str) -> None:
+    corner = (x - width / 2, y - height / 2)
+    style = "round,pad=0,rounding_size=0.06"
+    ax.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, facecolor=colour, edgecolor="black"))
+    ax.text(x, y, text, ha="center", va="center", fontsize=12)
+
+
+def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=13, shrinkA=0, shrinkB=0))
+
+
+def gate_map(panels: Mapping[str, Tensor], tokens: Sequence[str], *, title: str) -> Figure:
+    """What gates and cells do over the steps: a panel each, a row a unit, a column a step. Notebook 03.
+
+    panels: name -> (T, H) float; gates in 0..1, and the panel "cell" in any range, drawn around 0. Units stand in the
+        order of their first panel's mean, the same in all panels.
+    tokens: what is read at each of the T steps.
+    """
+    if not panels or any(len(values) != len(tokens) for values in panels.values()):
+        raise ValueError(f"expected panels (T, H) of {len(tokens)} steps each, one for every token read")
+    order = next(iter(panels.values())).mean(0).argsort(descending=True)  # (H,)
+    figure, axes = new_figure(
+        1, len(panels), size=(max(2.2, 0.62 * len(tokens)) * len(panels) + 0.8, 4.6), sharey=True
+    )
+    for ax, (name, values) in zip(axes.flat, panels.items(), strict=True):
+        rows = values[:, order].T.numpy()  # (T, H) -> (H, T)
+        signed = name == "cell"
+        bound = float(np.abs(rows).max()) if signed else 1.0
+        drawn = ax.imshow(
+            rows,
+            aspect="auto",
+            interpolation="nearest",
+            cmap="PuOr" if signed else SEQUENTIAL,
+            vmin=-bound if signed else 0,
+            vmax=bound,
+        )
+        ax.set_title(name)
+        ax.set_xticks(range(len(tokens)), tokens, rotation=90)
+        bar = figure.colorbar(drawn, ax=ax, orientation="horizontal", location="top", fraction=0.05, pad=0.12)
+        bar.ax.tick_params(labelsize=11)
+    axes[0, 0].set_ylabel("unit (sorted)")
+    figure.supxlabel("token read at each step", fontsize=12)
+    figure.suptitle(title, fontsize=13)
+    return figure
+
+
+def named_in_order(
+    images: Sequence,
+    rows: Sequence[Sequence[NamedLabel]],
+    missed: Sequence[Sequence[str]] | None = None,
+    *,
+    columns: int = 3,
+) -> Figure:
+    """Images, each above the labels that were named in their order with their step probabilities. Notebook 03.
+
+    rows: for each image the labels, `<stop>` included where it was said. missed: true labels that were not named.
+    Right labels and wrong ones differ in colour and in their mark (a wrong one has a cross).
+    """
+    if not len(images) or len(rows) != len(images):
+        raise ValueError(f"found {len(images)} images and {len(rows)} rows of labels: give one row an image")
+    lines = -(-len(images) // columns)
+    longest = max(6, *(len(row) for row in rows))
+    figure, axes = new_figure(
+        2 * lines,
+        columns,
+        size=(3.5 * columns, (2.6 + 0.6 + 0.3 * longest) * lines),
+        height_ratios=(2.6, 0.6 + 0.3 * longest) * lines,
+    )
+    for i in range(lines * columns):
+        picture, bars = axes[2 * (i // columns), i % columns], axes[2 * (i // columns) + 1, i % columns]
+        if i >= len(images):
+            picture.set_axis_off()
+            bars.set_axis_off()
+            continue
+        text = ""
+        if missed is not None:
+            text = "missed: " + ", ".join(missed[i]) if missed[i] else "nothing missed"
+        draw_image(picture, images[i])
+        picture.set_title(textwrap.fill(text, 32), fontsize=12)
+        _probability_bars(bars, rows[i], slots=longest)
+        bars.set_xlabel("probability at its step")
+    return figure
+
+
+def _probability_bars(ax: Axes, row: Sequence[NamedLabel], *, slots: int) -> None:
+    """One bar a label from top to bottom."""
+    for k, label in enumerate(row):
+        colour = {None: GREY, True: RIGHT, False: WRONG}[label.right]
+        ax.barh(
+            k,
+            label.probability,
+            color=colour,
+            hatch="//" if label.right is False else None,
+            edgecolor="white",
+        )
+        ax.text(label.probability + 0.02, k, f"{label.probability:.2f}", fontsize=11, va="center")
+    names = [f"{label.name}{' ✗' if label.right is False else ''}" for label in row]
+    ax.set_yticks(range(len(row)), names)
+    ax.set_ylim(slots - 0.4, -0.6)
+    ax.set_xlim(0, 1.2)
+    ax.set_xticks([0, 0.5, 1])
+
+
+def grouped_bars(
+    series: Mapping[str, Sequence[Sequence[float]] | np.ndarray],
+    groups: Sequence[str],
+    *,
+    ylabel: str,
+    title: str,
+) -> Figure:
+    """Bars of several series beside each other in groups, a bar the mean of S runs, a dot a run. Notebook 03.
+
+    series: name -> (S, G), S runs and G groups; NaN leaves a gap.
+    """
+    values = {name: np.atleast_2d(np.asarray(runs, dtype=float)) for name, runs in series.items()}
+    if not values or any(runs.shape[1] != len(groups) for runs in values.values()):
+        raise ValueError(f"expected series of shape (S, {len(groups)}), a column for each of {list(groups)}")
+    figure, axes = new_figure(size=(max(7.0, 1.6 + 0.42 * len(groups) * len(values)), 4.2))
+    ax = axes[0, 0]
+    width = 0.8 / len(values)
+    for k, (name, runs) in enumerate(values.items()):
+        x = np.arange(len(groups)) + (k - (len(values) - 1) / 2) * width
+        ax.bar(x, runs.mean(0), width * 0.92, color=PALETTE[k % (len(PALETTE) - 1)], label=name)
+        for run in runs:
+            ax.plot(x, run, linestyle="", marker="o", markersize=4, color="black", markerfacecolor="white")
+    ax.set_xticks(range(len(groups)), [textwrap.fill(group, 18) for group in groups])
+    ax.set_ylim(0, 1.0)
+    ax.set(ylabel=ylabel, title=title)
+    ax.legend(fontsize=11, ncols=len(values), loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
+    return figure
+
+
+def step_view(
+    image,
+    paths: Mapping[str, Sequence[tuple[str, bool]]],
+    top: Sequence[NamedLabel],
+    *,
+    step: int,
+    title: str = "",
+) -> Figure:
+    """A step of decoding: the image, the sequences that are compared, the most probable labels. Notebook 03.
+
+    paths: title -> (name, whether it was chosen by hand) a step; the tokens of the last path at `step` are framed.
+    top:   the most probable labels at that step; empty where the sequence has ended before.
+    step:  counted from 1.
+    """
+    if not paths:
+        raise ValueError("there is no sequence to draw: paths is empty")
+    figure, axes = new_figure(1, 3, size=(11, 4.3), width_ratios=(1.05, 0.42 + 0.5 * len(paths), 0.95))
+    draw_image(axes[0, 0], image, title)
+    ax = axes[0, 1]
+    slots = max(7, *(len(path) for path in paths.values()))
+    for x, (name, path) in enumerate(paths.items()):
+        ax.text(x, -0.75, textwrap.fill(name, 14), fontsize=12, ha="center", va="bottom")
+        for t, (token, by_hand) in enumerate(path):
+            face = "#f8e3b5" if token == STOP_NAME else "#cfe3f1"
+            _box(ax, x, t, 0.9, 0.72, token + (" *" if by_hand else ""), "#f0cfe0" if by_hand else face)
+    if step <= slots:
+        ax.add_patch(
+            Rectangle(
+                (-0.52 + len(paths) - 1, step - 1.46), 1.04, 0.92, fill=False, lw=3, edgecolor=PALETTE[3]
+            )
+        )
+    ax.set(xlim=(-0.56, len(paths) - 0.44), ylim=(slots - 0.4, -1.6))
+    ax.set_yticks(range(slots), [f"step {t + 1}" for t in range(slots)])
+    ax.set_xticks([])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax = axes[0, 2]
+    ax.set_title(f"most probable at step {step}")
+    _probability_bars(ax, top, slots=max(5, len(top)))
+    ax.set_xlabel("probability")
+    if not top:
+        ax.text(0.5, 0.5, "the sequence has\nended before", ha="center", va="center", transform=ax.transAxes)
+        ax.set_yticks([])
+    return figure
