@@ -17,8 +17,10 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import starmap
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -100,18 +102,19 @@ def draw_chunk(seed: int, split: str, start: int, stop: int, size: int) -> tuple
 
 
 def draw(seed: int, split: str, count: int, size: int, workers: int) -> Images:
-    """`count` scenes of a split, drawn by all processors."""
-    starts = range(0, count, CHUNK)
+    """`count` scenes of a split, drawn by `workers` processes (by this one if that is 1)."""
+    jobs = [(seed, split, start, min(start + CHUNK, count), size) for start in range(0, count, CHUNK)]
     pixels = torch.empty(count, 3, size, size, dtype=torch.uint8)
     multi_hot = torch.empty(count, len(LABELS))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(draw_chunk, seed, split, s, min(s + CHUNK, count), size) for s in starts]
-        for start, future in zip(
-            starts, tqdm(futures, f"drawing {split}", unit=f"{CHUNK} scenes"), strict=True
-        ):
-            chunk, labels = future.result()
-            pixels[start : start + len(chunk)] = torch.from_numpy(chunk)
-            multi_hot[start : start + len(chunk)] = torch.from_numpy(labels)
+    with ExitStack() as stack:
+        if workers > 1:
+            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
+            chunks = pool.map(draw_chunk, *zip(*jobs, strict=True))
+        else:
+            chunks = starmap(draw_chunk, jobs)
+        for job, (drawn, labels) in zip(jobs, tqdm(chunks, f"drawing {split}", len(jobs)), strict=True):
+            pixels[job[2] : job[3]] = torch.from_numpy(drawn)
+            multi_hot[job[2] : job[3]] = torch.from_numpy(labels)
     return Images(pixels, multi_hot)
 
 

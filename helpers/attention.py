@@ -273,8 +273,7 @@ class AttentionLSTM(Decoder):
 
     num_labels: C. feature_size: D of grid and pooled. hidden_size: H. attention_size: A.
     embedding_size: of the labels; ignored where `vectors` (C + 2, E) are given.
-    learn_cell: c0 is linear in pooled. feature_dropout is applied to pooled, input_dropout to the embedding,
-    output_dropout before the scores.
+    learn_cell: c0 is linear in pooled. input_dropout is applied to the embedding, output_dropout before the scores.
     attention_dropout: of single numbers of the grid, as seen by the attention (keys and values);
     attention_dropout_per: "sequence" draws one mask for all steps; "step" a new one for every step, which has to
     project the grid again at every step, and is as slow as that.
@@ -294,7 +293,6 @@ class AttentionLSTM(Decoder):
         vectors: Tensor | None = None,
         freeze_vectors: bool = True,
         learn_cell: bool = False,
-        feature_dropout: float = 0.0,
         input_dropout: float = 0.3,
         output_dropout: float = 0.5,
         attention_dropout: float = 0.0,
@@ -307,7 +305,6 @@ class AttentionLSTM(Decoder):
             )
         self.attention_dropout_per = attention_dropout_per
         self.embedding = label_embedding(num_labels, embedding_size, vectors, freeze=freeze_vectors)
-        self.feature_dropout = nn.Dropout(feature_dropout)
         self.input_dropout = nn.Dropout(input_dropout)
         self.attention_dropout = nn.Dropout(attention_dropout)
         self.output_dropout = nn.Dropout(output_dropout)
@@ -340,9 +337,8 @@ class AttentionLSTM(Decoder):
                 f"the grid is {tuple(features.grid.shape)}, expected (B, L, {size}): this decoder was made with "
                 f"feature_size={size}; use the encoder it was made for"
             )
-        pooled = self.feature_dropout(features.pooled)
-        h = self.initial_hidden(pooled)  # (B, H)
-        c = torch.zeros_like(h) if self.initial_cell is None else self.initial_cell(pooled)
+        h = self.initial_hidden(features.pooled)  # (B, H)
+        c = torch.zeros_like(h) if self.initial_cell is None else self.initial_cell(features.pooled)
         grid = features.grid.to(self._dtype(features.grid))
         if self._dropout_per_step:
             return State((widened(h), widened(c)), (grid,))

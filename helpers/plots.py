@@ -15,7 +15,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
@@ -82,12 +82,17 @@ def to_pixels(image: Tensor | np.ndarray) -> np.ndarray:
 
 def draw_image(axes: Axes, image: Tensor | np.ndarray, title: str = "") -> None:
     """An image without axes, its title above."""
-    axes.imshow(to_pixels(image))
+    spec = axes.get_subplotspec()
+    inches = axes.figure.get_figwidth() / (spec.get_gridspec().ncols if spec is not None else 1)
+    pixels = to_pixels(image)
+    # A small image is drawn with the pixels that it has: crisp, and half the file.
+    axes.imshow(pixels, interpolation="nearest" if pixels.shape[1] < inches * DPI else "antialiased")
     axes.set_axis_off()
+    axes.set_anchor(
+        "N"
+    )  # in a slot that is too high, the title stays at the top, where the layout made room for it
     if title:
-        spec = axes.get_subplotspec()
-        columns = spec.get_gridspec().ncols if spec is not None else 1
-        axes.set_title(wrapped(title, axes.figure.get_figwidth() / columns))
+        axes.set_title(wrapped(title, inches))
 
 
 def wrapped(title: str, inches: float) -> str:
@@ -148,7 +153,7 @@ def image_grid(
         raise ValueError("there are no images to draw")
     rows = -(-len(images) // columns)
     lines = max((wrapped(title, side).count("\n") + 1 for title in titles or ()), default=0)
-    figure, axes = new_figure(rows, columns, size=(side * columns, (side + 0.22 * lines + 0.1) * rows))
+    figure, axes = new_figure(rows, columns, size=(side * columns, (side + 0.24 * lines + 0.1) * rows))
     for i, ax in enumerate(axes.flat):
         ax.set_axis_off()
         if i < len(images):
@@ -184,7 +189,7 @@ def label_bars(
     integer = all(float(v).is_integer() for v in values)
     ax.bar_label(bars, fmt="%d" if integer else "%.2f", padding=3, fontsize=11)
     ax.set_yticks(positions, names)
-    ax.invert_yaxis()
+    ax.set_ylim(len(names) - 0.4, -0.6)  # the first on top
     ax.set_xlabel(xlabel)
     ax.set_title(title)
     return figure
@@ -268,20 +273,38 @@ def curves(
 
 
 def labelled_image(
-    image, labels: Sequence[str], probabilities: Sequence[float], *, title: str = ""
+    image,
+    labels: Sequence[str],
+    probabilities: Sequence[float],
+    *,
+    title: str = "",
+    right: Sequence[bool] | None = None,
 ) -> Figure:
-    """An image beside the labels it was given and their probabilities. `helpers.predict`, notebook 00."""
+    """An image beside the labels it was given and their probabilities. `helpers.predict`, notebook 00.
+
+    right: whether each label is one of the image's; wrong ones are then hatched, in another colour.
+    """
     figure, axes = new_figure(1, 2, size=(8.5, 4.2), width_ratios=(1, 0.9))
     draw_image(axes[0, 0], image, title)
     ax = axes[0, 1]
     positions = np.arange(len(labels))
-    bars = ax.barh(positions, probabilities, color=PALETTE[0])
+    judged = [True] * len(labels) if right is None else list(right)
+    bars = ax.barh(positions, probabilities, color=[PALETTE[0] if ok else PALETTE[3] for ok in judged])
+    for bar, ok in zip(bars, judged, strict=True):
+        bar.set(hatch="" if ok else "//", edgecolor="white")
     ax.bar_label(bars, fmt="%.2f", padding=3, fontsize=11)
     ax.set_yticks(positions, labels)
     ax.set_ylim(max(len(labels), 5) - 0.4, -0.6)
     ax.set_xlim(0, 1.12)
     ax.set_xticks([0, 0.5, 1])
     ax.set_xlabel("probability")
+    if right is not None:
+        ax.legend(
+            handles=[Patch(color=PALETTE[0]), Patch(facecolor=PALETTE[3], hatch="//", edgecolor="white")],
+            labels=["right", "wrong"],
+            frameon=False,
+            loc="lower right",
+        )
     if not len(labels):
         ax.text(0.5, 0.5, "no label", fontsize=12, ha="center", va="center", transform=ax.transAxes)
     return figure

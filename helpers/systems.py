@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from helpers.attention import AttentionLSTM, doubly_stochastic_penalty
 from helpers.batch import Batch, Features
 from helpers.decoders import Decoder, LabelLSTM
 from helpers.labels import Vocabulary, decoder_inputs, to_multi_hot
@@ -144,7 +145,9 @@ class Classifier(System):
 
 
 class Standardize(nn.Module):
-    """Features with mean 0 and variance 1 in every dimension (batch-norm), then dropout. Taught in notebook 03.
+    """Features with mean 0 and variance 1 in every dimension (batch-norm). Taught in notebook 03.
+
+    dropout: of the pooled feature; a decoder that looks at the grid has its own for that.
 
     The published decoders have no such layer, for their CNN learns along. The features of a frozen CNN differ in
     scale and are all positive; a decoder on them as they are learns slowly and ends lower (docs/results.md).
@@ -160,7 +163,7 @@ class Standardize(nn.Module):
         grid = features.grid
         if grid is not None:
             # (B, L, D) -> (B * L, D): every cell counts for the statistics of its dimension.
-            grid = self.dropout(self.grid(grid.flatten(0, 1))).view_as(grid)
+            grid = self.grid(grid.flatten(0, 1)).view_as(grid)
         return Features(self.dropout(self.pooled(features.pooled)), grid)
 
 
@@ -169,6 +172,7 @@ class SequenceSystem(System):
 
     max_labels: labels named at most; one more step is for `<stop>`.
     prepare: applied to the features before the decoder sees them, for instance `Standardize`.
+    attention_penalty: weight of `attention.doubly_stochastic_penalty`, for decoders that attend.
     """
 
     def __init__(
@@ -180,6 +184,7 @@ class SequenceSystem(System):
         encoder: nn.Module | None = None,
         prepare: nn.Module | None = None,
         label_smoothing: float = 0.0,
+        attention_penalty: float = 0.0,
     ) -> None:
         super().__init__(vocabulary, encoder)
         if max_labels < 1:
@@ -190,16 +195,20 @@ class SequenceSystem(System):
         self.prepare = prepare or nn.Identity()
         self.max_labels = max_labels
         self.label_smoothing = label_smoothing
+        self.attention_penalty = attention_penalty
 
     def features(self, batch: Batch) -> Features:
         return self.prepare(super().features(batch))
 
     def loss(self, batch: Batch) -> Tensor:
         tokens = decoder_inputs(batch.labels, self.vocabulary.start)
-        logits, _ = self.decoder(self.features(batch), tokens)
-        return sequence_cross_entropy(
+        logits, attention = self.decoder(self.features(batch), tokens)
+        loss = sequence_cross_entropy(
             logits, batch.labels, batch.lengths, label_smoothing=self.label_smoothing
         )
+        if self.attention_penalty:
+            loss = loss + self.attention_penalty * doubly_stochastic_penalty(attention, batch.lengths)
+        return loss
 
     def predict(self, batch: Batch) -> Prediction:
         decoded = greedy(self.decoder, self.features(batch), max_steps=self.max_labels + 1)
@@ -238,7 +247,35 @@ def ria(
     )
 
 
-SYSTEMS: dict[str, Callable[..., System]] = {"bce": bce, "ria": ria}
+def attention(
+    vocabulary: Vocabulary,
+    feature_size: int,
+    *,
+    encoder: nn.Module | None = None,
+    max_labels: int,
+    label_smoothing: float = 0.0,
+    standardize: bool = True,
+    feature_dropout: float = 0.5,
+    attention_penalty: float = 0.0,
+    **options: Any,
+) -> System:
+    """An LSTM that looks at the grid anew before every label. Taught in notebook 04.
+
+    standardize, feature_dropout: see `Standardize`. Other options are those of `AttentionLSTM`.
+    """
+    return SequenceSystem(
+        vocabulary,
+        AttentionLSTM(len(vocabulary), feature_size, **options),
+        encoder=encoder,
+        prepare=Standardize(feature_size, feature_dropout) if standardize else None,
+        max_labels=max_labels,
+        label_smoothing=label_smoothing,
+        attention_penalty=attention_penalty,
+    )
+
+
+SYSTEMS: dict[str, Callable[..., System]] = {"bce": bce, "ria": ria, "attention": attention}
+NEEDS_GRID = frozenset({"attention"})  # the others read the pooled feature alone
 
 
 def build(

@@ -26,7 +26,7 @@ from helpers.features import FeatureDataset, encode_records
 from helpers.files import DATA, read_json, write_json
 from helpers.glove import load_glove
 from helpers.labels import ORDERS, label_frequency
-from helpers.systems import CLASSIFICATION_LOSSES, SYSTEMS, System, build
+from helpers.systems import CLASSIFICATION_LOSSES, NEEDS_GRID, SYSTEMS, System, build
 from helpers.training import FitOptions, fit, predict_all
 from helpers.transforms import eval_transform, train_transform
 
@@ -97,6 +97,18 @@ def parser() -> argparse.ArgumentParser:
         help="on the image feature of a decoder (default: %(default)s)",
     )
     g.add_argument(
+        "--attention-size", type=int, default=512, help="units of the attention (default: %(default)s)"
+    )
+    g.add_argument(
+        "--attention-dropout", type=float, default=0.3, help="on the grid it looks at (default: %(default)s)"
+    )
+    g.add_argument(
+        "--attention-penalty",
+        type=float,
+        default=0.0,
+        help="asks it to look everywhere once (default: %(default)s)",
+    )
+    g.add_argument(
         "--glove", type=Path, help="GloVe text file; its vectors become the frozen label embedding"
     )
     g.add_argument(
@@ -144,6 +156,7 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         help="folder for checkpoint.safetensors, metrics.json, config.json, TensorBoard",
     )
+    g.add_argument("--half", action="store_true", help="store the checkpoint as float16, half the size")
     g.add_argument("--resume", action="store_true", help="go on with an interrupted run in --output")
     return p
 
@@ -197,7 +210,7 @@ def make_loaders(
                 encoder,
                 records,
                 args.cache_dir,
-                grid=False,
+                grid=args.system in NEEDS_GRID,
                 flip=train and args.flip,
                 device=device,
                 num_workers=args.num_workers,
@@ -226,13 +239,20 @@ def system_options(data: AnnotatedImages, args: argparse.Namespace) -> dict[str,
     """The options of `systems.build`, all of JSON, so that a checkpoint can rebuild the system."""
     if args.system == "bce":
         return {"loss": args.loss, "thresholds": args.thresholds, "hidden_size": args.hidden or 0}
-    return {
+    options = {
         "hidden_size": args.hidden or 512,
         "feature_dropout": args.feature_dropout,
         "embedding_size": args.embedding,
         "max_labels": max(1, *(len(r.labels) for r in data.train)),
         "label_smoothing": args.label_smoothing,
     }
+    if args.system == "attention":
+        options |= {
+            "attention_size": args.attention_size,
+            "attention_dropout": args.attention_dropout,
+            "attention_penalty": args.attention_penalty,
+        }
+    return options
 
 
 def make_system(
@@ -330,6 +350,7 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         options=options,
         config=config,
         metrics=metrics,
+        half=args.half,
     )
     return metrics
 

@@ -13,11 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
-from helpers import plots
+from helpers import feature_plots, plots
+from helpers.checkpoints import Checkpoint
 from helpers.datasets import AnnotatedImages
 from helpers.images import open_image
-from helpers.labels import ORDERS, order_labels
+from helpers.labels import ORDERS, Vocabulary, order_labels
+from helpers.metrics import precision_recall_f1
+from helpers.predict import name_labels, predict_images
+from helpers.readers import Record
+from helpers.scenes import draw_scene
+from helpers.thresholds import apply_thresholds
 
 if TYPE_CHECKING:
     from ipywidgets import VBox, Widget
@@ -140,4 +147,163 @@ def dataset_browser(
         draw,
         {"label": wanted, "position": position, "order": orders, "boxes": boxes},
         rows=[[wanted, orders, boxes], [back, forward, position]],
+    )
+
+
+def sweep_thresholds(scores: Tensor, target: Tensor) -> feature_plots.Sweep:
+    """Precision, recall and F1 of all decisions together at thresholds 0.01 to 0.99. Notebook 02.
+
+    scores: (N, C) float in 0..1; target: (N, C) bool. For one label, pass its column as (N, 1).
+    """
+    thresholds = torch.arange(1, 100) / 100
+    named = [apply_thresholds(scores, float(value)) for value in thresholds]
+    tp = torch.stack([(mask & target).sum() for mask in named])
+    predicted = torch.stack([mask.sum() for mask in named])
+    return feature_plots.Sweep(thresholds, *precision_recall_f1(tp, predicted, target.sum()))
+
+
+def threshold_figure(
+    records: Sequence[Record],
+    scores: Tensor,
+    target: Tensor,
+    vocabulary: Vocabulary,
+    *,
+    threshold: float,
+    label: str | None = None,
+    image: int = 0,
+    bars: int = 8,
+    thumbnails: int = 6,
+) -> tuple[Figure, str]:
+    """One threshold on an image, on the split and in the pictures that it names; and that in a sentence. Notebook 02.
+
+    scores: (N, C) float in 0..1 and target: (N, C) bool of the N records. label: the one that the curves and the
+    pictures are about; None means all labels together, and pictures with any mistake.
+
+    Raises ValueError for an unknown label or shapes that do not fit the records.
+    """
+    if scores.shape != target.shape or scores.shape != (len(records), len(vocabulary)):
+        raise ValueError(
+            f"{len(records)} records and {len(vocabulary)} labels need scores and target of shape "
+            f"({len(records)}, {len(vocabulary)}), found {tuple(scores.shape)} and {tuple(target.shape)}"
+        )
+    named = apply_thresholds(scores, threshold)
+    columns = slice(None) if label is None else vocabulary.encode([label])
+    about, truth = scores[:, columns], target[:, columns]
+    sweep = sweep_thresholds(about, truth)
+    tp, predicted, support = ((named[:, columns] & truth).sum(), named[:, columns].sum(), truth.sum())
+    precision, recall, f1 = (float(x) for x in precision_recall_f1(tp, predicted, support))
+
+    def strip(wanted: Tensor, order: Tensor, right: Tensor) -> list[tuple[object, str, bool]]:
+        found = [i for i in order.tolist() if wanted[i]][:thumbnails]
+        return [(_thumbnail(records[i]), text_of(i), bool(right[i])) for i in found]
+
+    if label is None:
+        wrong_in = (named & ~target).sum(1), (target & ~named).sum(1)  # (N,): named wrongly, missed
+
+        def text_of(i: int) -> str:
+            return f"{int(wrong_in[0][i])} wrong, {int(wrong_in[1][i])} missed"
+
+        exact = (named == target).all(1)
+        strips = {
+            "all right": strip(exact, torch.arange(len(records)), exact),
+            "most wrong": strip(
+                ~exact, (wrong_in[0] + wrong_in[1]).argsort(descending=True, stable=True), exact
+            ),
+        }
+    else:
+        score, is_named, is_true = about[:, 0], named[:, columns][:, 0], truth[:, 0]
+
+        def text_of(i: int) -> str:
+            return f"{float(score[i]):.2f}"
+
+        best_first = score.argsort(descending=True, stable=True)
+        strips = {
+            "named": strip(is_named, best_first.flip(0), is_true),
+            "missed": strip(is_true & ~is_named, best_first, torch.zeros_like(is_true)),
+        }
+    best = scores[image].argsort(descending=True, stable=True)[:bars].tolist()
+    subject = "all labels" if label is None else label
+    figure = feature_plots.threshold_view(
+        open_image(records[image].path),
+        {vocabulary.labels[c]: (float(scores[image, c]), bool(target[image, c])) for c in best},
+        sweep,
+        strips,
+        threshold=threshold,
+        titles=(records[image].path.name, "scores of this image", f"{subject}, {len(records)} images"),
+        thumbnails=thumbnails,
+    )
+    said = vocabulary.decode(named[image].nonzero()[:, 0].tolist())
+    text = (
+        f"At {threshold:.2f}, this image gets: {', '.join(said) or 'no label'}. On the split, {subject}: "
+        f"precision {precision:.2f}, recall {recall:.2f}, F1 {f1:.2f}."
+    )
+    return figure, text
+
+
+def _thumbnail(record: Record, side: int = 96):
+    picture = open_image(record.path)
+    picture.thumbnail((side, side))
+    return picture
+
+
+def threshold_explorer(
+    records: Sequence[Record],
+    scores: Tensor,
+    target: Tensor,
+    vocabulary: Vocabulary,
+    *,
+    label: str | None = None,
+    threshold: float = 0.5,
+) -> VBox:
+    """Move one threshold: what an image is named, precision and recall of the split, and pictures. Notebook 02.
+
+    scores, target: as in `threshold_figure`. label: the one shown at first; None for all together.
+    """
+    import ipywidgets
+
+    options = [("all labels", None)] + [(name, name) for name in vocabulary.labels]
+    wanted = ipywidgets.Dropdown(options=options, value=label, description="Label")
+    level = ipywidgets.FloatSlider(
+        value=threshold, min=0.01, max=0.99, step=0.01, description="Threshold", continuous_update=False
+    )
+    position = ipywidgets.IntSlider(min=1, max=len(records), description="Image", continuous_update=False)
+
+    def draw(label: str | None, threshold: float, position: int) -> tuple[Figure, str]:
+        return threshold_figure(
+            records, scores, target, vocabulary, threshold=threshold, label=label, image=position - 1
+        )
+
+    return figure_view(
+        draw, {"label": wanted, "threshold": level, "position": position}, rows=[[level, wanted, position]]
+    )
+
+
+def scene_labeller_figure(checkpoint: Checkpoint, number: int) -> tuple[Figure, str]:
+    """Scene `number` of the test seed as a trained model labels it, right and wrong told apart. Notebook 00.
+
+    Returns the figure and a sentence with the labels that were missed.
+    """
+    scene = draw_scene(0, split="test", index=number, size=256)
+    named = name_labels(predict_images(checkpoint, [scene.image]), checkpoint)[0]
+    missed = [label for label in scene.labels if label not in named.labels]
+    right = [label in scene.labels for label in named.labels]
+    figure = plots.labelled_image(
+        scene.image, named.labels, named.probabilities, title=f"scene {number}", right=right
+    )
+    wrong = [label for label, ok in zip(named.labels, right, strict=True) if not ok]
+    text = f"Named {len(named.labels)}, {sum(right)} of them right."
+    text += f" Wrong: {', '.join(wrong)}." if wrong else ""
+    text += f" Missed: {', '.join(missed)}." if missed else ""
+    return figure, text
+
+
+def scene_labeller(checkpoint: Checkpoint, *, count: int = 2000) -> VBox:
+    """Choose one of `count` scenes by its number; it is drawn and labelled on the spot. Notebook 00."""
+    import ipywidgets
+
+    number = ipywidgets.IntSlider(max=count - 1, value=7, description="Scene", continuous_update=False)
+    another = ipywidgets.Button(description="Another one", icon="random")
+    another.on_click(lambda _: setattr(number, "value", (number.value * 7 + 11) % count))
+    return figure_view(
+        lambda number: scene_labeller_figure(checkpoint, number), {"number": number}, rows=[[number, another]]
     )

@@ -11,7 +11,8 @@ from helpers.systems import SYSTEMS, build
 
 VOCABULARY = Vocabulary(["cat", "dog", "bird", "tree"])
 D = 16
-OPTIONS = {"bce": {}, "ria": {"max_labels": 3, "hidden_size": 32, "embedding_size": 8}}
+SMALL = {"max_labels": 3, "hidden_size": 32, "embedding_size": 8}
+OPTIONS = {"bce": {}, "ria": SMALL, "attention": SMALL | {"attention_size": 16}}
 
 
 def make_batch() -> Batch:

@@ -1,0 +1,346 @@
+"""Figures of notebook 02: convolutions, grids and feature maps, losses, thresholds, labels by kind.
+
+In the style of `helpers.plots`, which holds what several notebooks share. Every function returns a
+`matplotlib.figure.Figure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from helpers.plots import PALETTE, SEQUENTIAL, draw_image, new_figure, to_pixels
+
+GREY = "#8a8a8a"
+MARKERS = "osD^vPX*"
+LINES = ("-", "--", "-.", ":")
+
+
+def kernel_responses(
+    image: Tensor | np.ndarray,
+    kernels: Mapping[str, Tensor | np.ndarray],
+    responses: Sequence[Tensor | np.ndarray],
+) -> Figure:
+    """An image, small kernels with their numbers, and under each what it answers to the image. Notebook 02.
+
+    image: (3, H, W) float in 0..1. kernels: name -> (k, k). responses: one (h, w) a kernel; 0 is drawn grey.
+    """
+    if not kernels or len(kernels) != len(responses):
+        raise ValueError(f"found {len(kernels)} kernels and {len(responses)} responses: give one each")
+    columns = 1 + len(kernels)
+    figure, axes = new_figure(2, columns, size=(2.9 * columns, 5.0), height_ratios=(0.62, 1))
+    for ax in axes[:, 0]:
+        ax.remove()
+    draw_image(figure.add_subplot(axes[0, 0].get_gridspec()[:, 0]), image, "image")
+    for (name, kernel), response, top, bottom in zip(
+        kernels.items(), responses, axes[0, 1:], axes[1, 1:], strict=True
+    ):
+        kernel, response = np.asarray(kernel, dtype=float), np.asarray(response, dtype=float)
+        top.imshow(kernel, cmap=SEQUENTIAL, vmin=-2, vmax=2)
+        for (i, j), value in np.ndenumerate(kernel):
+            ink = "black" if value > 0 else "white"
+            top.text(j, i, f"{value:.2g}", ha="center", va="center", fontsize=12, color=ink)
+        largest = max(np.abs(response).max(), 1e-9)
+        bottom.imshow(response, cmap="gray", vmin=-largest, vmax=largest)
+        top.set_title(name)
+        for ax in (top, bottom):
+            ax.set_axis_off()
+    return figure
+
+
+def filter_tiles(filters: Tensor | np.ndarray, *, columns: int = 12, title: str = "") -> Figure:
+    """The kernels of a first layer as small pictures, each with a contrast of its own. Notebook 02.
+
+    filters: (K, 3, k, k) float.
+    """
+    rows = -(-len(filters) // columns)
+    figure, axes = new_figure(rows, columns, size=(0.8 * columns, 0.8 * rows + 0.5))
+    for i, ax in enumerate(axes.flat):
+        ax.set_axis_off()
+        if i < len(filters):
+            pixels = np.asarray(filters[i], dtype=float).transpose(1, 2, 0)  # (3, k, k) -> (k, k, 3)
+            ax.imshow((pixels / (2 * max(np.abs(pixels).max(), 1e-9)) + 0.5).clip(0, 1))
+    figure.suptitle(title, fontsize=13)
+    return figure
+
+
+def receptive_field(
+    image: Tensor | np.ndarray,
+    influence: Tensor | np.ndarray,
+    fields: Mapping[str, tuple[float, float, float, float]],
+    *,
+    grid: tuple[int, int],
+    cell: tuple[int, int],
+) -> Figure:
+    """An image with its grid and one cell, beside how much each pixel changes that cell. Notebook 02.
+
+    influence: (H, W) at least 0, in any unit. fields: name -> (x, y, width, height) in pixels, drawn over it.
+    grid: (h, w) cells. cell: (row, column) of the marked one.
+    """
+    figure, axes = new_figure(1, 2, size=(9.6, 4.7))
+    left, right = axes[0]
+    draw_image(left, image, f"image, {grid[0]} x {grid[1]} cells and one of them")
+    height, width = to_pixels(image).shape[:2]
+    rows, columns = height / grid[0], width / grid[1]
+    for k in range(1, grid[1]):
+        left.axvline(k * columns - 0.5, color="white", linewidth=1)
+    for k in range(1, grid[0]):
+        left.axhline(k * rows - 0.5, color="white", linewidth=1)
+    corner = (cell[1] * columns - 0.5, cell[0] * rows - 0.5)
+    left.add_patch(Rectangle(corner, columns, rows, fill=False, edgecolor=PALETTE[3], linewidth=3.5))
+    influence = np.asarray(influence, dtype=float)
+    drawn = right.imshow(influence / max(influence.max(), 1e-12), cmap=SEQUENTIAL, vmin=0, vmax=1)
+    figure.colorbar(drawn, ax=right, label="influence on the cell (largest: 1)", shrink=0.85)
+    for (name, (x, y, w, h)), colour, line in zip(
+        fields.items(), (PALETTE[3], "#ffffff", PALETTE[5]), LINES, strict=False
+    ):
+        box = Rectangle((x - 0.5, y - 0.5), w, h, fill=False, edgecolor=colour, linewidth=2.5, linestyle=line)
+        box.set_label(name)
+        right.add_patch(box)
+    right.legend(
+        fontsize=11, loc="lower center", bbox_to_anchor=(0.5, -0.3), facecolor=GREY, labelcolor="white"
+    )
+    right.set_title("how much each pixel changes that cell")
+    right.set_axis_off()
+    return figure
+
+
+def feature_maps(
+    images: Sequence[Tensor | np.ndarray],
+    maps: Tensor | np.ndarray,
+    *,
+    rows: Sequence[str],
+    titles: Sequence[str] | None = None,
+    boxes: Sequence[Sequence[Sequence]] | None = None,
+    colour_label: str = "activation",
+) -> Figure:
+    """Maps over images: a row a channel (or label), a column an image, colours comparable along a row. Notebook 02.
+
+    images: N images. maps: (R, N, h, w) float. rows: R names. titles: N, over the columns.
+    boxes: boxes[r][n] are the boxes (`datasets.Box`, pixels of the image) to draw there.
+    """
+    maps = np.asarray(maps, dtype=float)
+    if maps.ndim != 4 or maps.shape[:2] != (len(rows), len(images)):
+        raise ValueError(f"expected maps ({len(rows)}, {len(images)}, h, w), found {maps.shape}")
+    figure, axes = new_figure(len(rows), len(images), size=(2.35 * len(images) + 1.1, 2.45 * len(rows) + 0.3))
+    for r, row in enumerate(axes):
+        low, high = min(0.0, maps[r].min()), max(maps[r].max(), 1e-9)
+        for n, ax in enumerate(row):
+            pixels = to_pixels(images[n])
+            ax.imshow(pixels.mean(axis=2), cmap="gray")
+            extent = (-0.5, pixels.shape[1] - 0.5, pixels.shape[0] - 0.5, -0.5)
+            drawn = ax.imshow(
+                maps[r, n],
+                extent=extent,
+                cmap=SEQUENTIAL,
+                vmin=low,
+                vmax=high,
+                alpha=0.62,
+                interpolation="nearest",
+            )
+            for box in boxes[r][n] if boxes is not None else ():
+                place = (box.x - 0.5, box.y - 0.5)
+                ax.add_patch(
+                    Rectangle(place, box.width, box.height, fill=False, edgecolor="white", linewidth=2.5)
+                )
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+            if titles is not None and r == 0:
+                ax.set_title(titles[n])
+        row[0].set_ylabel(rows[r], fontsize=13)
+        figure.colorbar(drawn, ax=list(row), label=colour_label, shrink=0.9, pad=0.01)
+    return figure
+
+
+def curve_panels(
+    panels: Mapping[str, Mapping[str, Sequence[float] | Tensor]],
+    x: Sequence[float] | Tensor,
+    *,
+    xlabel: str,
+    ylabel: str,
+) -> Figure:
+    """Lines in panels side by side, with one y axis and the same colours: title -> name -> values (T,). Notebook 02."""
+    if not panels:
+        raise ValueError("there are no curves to draw")
+    figure, axes = new_figure(1, len(panels), size=(5.0 * len(panels), 3.9), sharey=True)
+    for ax, (title, series) in zip(axes[0], panels.items(), strict=True):
+        for i, (name, values) in enumerate(series.items()):
+            line = LINES[i % len(LINES)]
+            ax.plot(np.asarray(x), np.asarray(values), line, color=PALETTE[i], linewidth=2.5, label=name)
+        ax.set(xlabel=xlabel, title=title)
+    axes[0, 0].set_ylabel(ylabel)
+    axes[0, -1].legend(frameon=False, fontsize=11)
+    return figure
+
+
+def precision_recall(
+    curves: Mapping[str, tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]],
+    points: Mapping[str, Mapping[str, tuple[float, float]]],
+    *,
+    title: str,
+) -> Figure:
+    """Precision against recall, a line a label, and where each rule for choosing a threshold lands. Notebook 02.
+
+    curves: name -> (recall, precision), each (T,). points: rule -> name -> (recall, precision).
+    """
+    figure, axes = new_figure(size=(7, 4.6))
+    ax = axes[0, 0]
+    for i, (name, (recall, precision)) in enumerate(curves.items()):
+        ax.step(
+            recall,
+            precision,
+            LINES[i % len(LINES)],
+            where="post",
+            color=PALETTE[i],
+            linewidth=2.5,
+            label=name,
+        )
+    for k, (rule, places) in enumerate(points.items()):
+        for i, name in enumerate(curves):
+            if name in places:
+                at = places[name]
+                ax.plot(*at, MARKERS[k], color=PALETTE[i], markersize=11, markeredgecolor="black", zorder=3)
+        ax.plot([], [], MARKERS[k], color="white", markeredgecolor="black", markersize=10, label=rule)
+    ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1.03), ylim=(0, 1.05), title=title)
+    ax.legend(frameon=False, fontsize=11, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What each threshold gives on a split, float (K,) each. thresholds ascend; made by `helpers.widgets`, too."""
+
+    thresholds: Tensor
+    precision: Tensor
+    recall: Tensor
+    f1: Tensor
+
+
+def draw_sweep(ax: Axes, sweep: Sweep, marks: Mapping[str, float], *, title: str = "") -> None:
+    """Precision, recall and F1 against the threshold, with a vertical line at each of `marks` (name -> threshold)."""
+    for name, line, colour in (("precision", "--", 0), ("recall", "-.", 1), ("f1", "-", 2)):
+        values = np.asarray(getattr(sweep, name))
+        shown = {"f1": "F1"}.get(name, name)
+        ax.plot(np.asarray(sweep.thresholds), values, line, color=PALETTE[colour], linewidth=2.5, label=shown)
+    for k, (name, threshold) in enumerate(marks.items()):
+        ax.axvline(threshold, color="black", linewidth=1.5, linestyle=LINES[k % len(LINES)], label=name)
+    ax.set(xlabel="threshold", xlim=(0, 1), ylim=(0, 1.03), title=title)
+    ax.legend(frameon=False, fontsize=11)
+
+
+def threshold_sweeps(sweeps: Mapping[str, Sweep], marks: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Precision, recall and F1 against the threshold, a panel a sweep: title -> Sweep, title -> marks. Notebook 02."""
+    figure, axes = new_figure(1, len(sweeps), size=(5.2 * len(sweeps), 3.9), sharey=True)
+    for ax, (title, sweep) in zip(axes[0], sweeps.items(), strict=True):
+        draw_sweep(ax, sweep, marks.get(title, {}), title=title)
+    return figure
+
+
+def grouped_bars(
+    groups: Mapping[str, Mapping[str, float]],
+    *,
+    xlabel: str,
+    title: str,
+    errors: Mapping[str, tuple[float, float]] | None = None,
+    marked: Mapping[str, Sequence[str]] | None = None,
+) -> Figure:
+    """Horizontal bars of labels, in two columns of groups (kind -> label -> value). Notebook 02.
+
+    errors: label -> (lowest, highest) value, drawn as a line. marked: name of a set -> its labels, in a colour.
+    """
+    if not groups or not all(groups.values()):
+        raise ValueError("there are no labels to draw, or a group has none")
+    names = list(groups)
+    columns = [names] if len(names) == 1 else [names[:1], names[1:]]
+    rows = max(len(column) for column in columns)
+    most = max(sum(len(groups[name]) + 2 for name in column) for column in columns)
+    figure, axes = new_figure(rows, len(columns), size=(5.6 * len(columns), 0.27 * most + 1.4), sharex=True)
+    gridspec = axes[0, 0].get_gridspec()
+    gridspec.set_height_ratios([len(groups[name]) + 1 for name in columns[-1]])
+    colours = {label: PALETTE[i + 1] for i, labels in enumerate((marked or {}).values()) for label in labels}
+    for k, column in enumerate(columns):
+        if len(column) == 1 and rows > 1:  # one group as high as those beside it
+            for ax in axes[:, k]:
+                ax.remove()
+            places = [figure.add_subplot(gridspec[:, k])]
+        else:
+            places = list(axes[:, k])
+        for ax, name in zip(places, column, strict=True):
+            labels, values = list(groups[name]), np.array(list(groups[name].values()), dtype=float)
+            at = np.arange(len(labels))
+            ax.barh(at, values, color=[colours.get(label, PALETTE[0]) for label in labels])
+            for i, label in enumerate(labels):
+                if errors and label in errors:
+                    ax.plot(errors[label], (i, i), color="black", linewidth=1.5)
+            ax.set_yticks(at, labels)
+            ax.tick_params(labelsize=11)
+            ax.invert_yaxis()
+            ax.set(title=name, xlim=(0, 1))
+        places[-1].set_xlabel(xlabel)
+    if marked:
+        shown = {"other labels": PALETTE[0]} | {name: PALETTE[i + 1] for i, name in enumerate(marked)}
+        handles = [Rectangle((0, 0), 1, 1, color=to_rgba(colour)) for colour in shown.values()]
+        figure.legend(
+            handles, list(shown), loc="outside lower center", ncols=len(shown), frameon=False, fontsize=11
+        )
+    figure.suptitle(title, fontsize=13)
+    return figure
+
+
+def threshold_view(
+    image,
+    scores: Mapping[str, tuple[float, bool]],
+    sweep: Sweep,
+    strips: Mapping[str, Sequence[tuple[object, str, bool]]],
+    *,
+    threshold: float,
+    titles: tuple[str, str, str],
+    thumbnails: int = 6,
+) -> Figure:
+    """One threshold seen three ways: on an image, on a split, and in pictures of what it names. Notebook 02.
+
+    scores:  label -> (score, whether it is true of the image), drawn as bars in this order.
+    strips:  title -> (image, its title, right or not) each, a row of at most `thumbnails` framed pictures.
+    titles:  of the image, the bars and the sweep.
+    """
+    columns = 2 * thumbnails
+    figure, axes = new_figure(
+        1 + len(strips),
+        columns,
+        size=(11, 3.5 + 1.75 * len(strips)),
+        height_ratios=(2.1, *(1,) * len(strips)),
+    )
+    gridspec = axes[0, 0].get_gridspec()
+    for ax in axes.flat:
+        ax.remove()
+    third = columns // 3
+    left, middle, right = (figure.add_subplot(gridspec[0, k * third : (k + 1) * third]) for k in range(3))
+    draw_image(left, image, titles[0])
+    names = list(scores)
+    colours = [PALETTE[2] if true else GREY for _, true in scores.values()]
+    middle.barh(range(len(names)), [score for score, _ in scores.values()], color=colours)
+    middle.axvline(threshold, color="black", linewidth=1.5)
+    middle.set_yticks(range(len(names)), names)
+    middle.invert_yaxis()
+    middle.set(xlim=(0, 1), xlabel="score (green: true)", title=titles[1])
+    draw_sweep(right, sweep, {"threshold": threshold}, title=titles[2])
+    for r, (title, strip) in enumerate(strips.items(), start=1):
+        for k in range(thumbnails):
+            ax = figure.add_subplot(gridspec[r, 2 * k : 2 * k + 2])
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+            if k < len(strip):
+                picture, text, is_right = strip[k]
+                ax.imshow(to_pixels(picture))
+                ax.set_title(text, fontsize=11)
+                ax.spines[:].set(visible=True, color=PALETTE[2] if is_right else PALETTE[3], linewidth=4)
+            if k == 0:
+                ax.set_ylabel(title, fontsize=12)
+    return figure
