@@ -1,14 +1,18 @@
 """How much faster is `AttentionLSTM` than a plain step loop that projects the grid at every step?
 
-    python benchmarks/attention_speed.py [--device cpu] [--rounds 7] [--output attention_speed.json]
+    python -m benchmarks.attention_speed                       # CPU, and the GPU if there is one
+    python -m benchmarks.attention_speed --output speed.json   # the same figures for a machine to read
 
 Three decoders with the same weights, so with the same answers (checked first):
   plain      the textbook loop: project the grid, add, ReLU, dot, at every step; four matrices for h
   hoisted    the same, with the projection of the grid moved out of the loop and nothing else
   ours       helpers.attention.AttentionLSTM
-Two tasks: `train`, a teacher-forced forward and backward pass with dropout, without an optimiser; `infer`, greedy
-free-running decoding. The three take turns, so a busy machine slows all of them; figures are medians, ratios
-are medians of the rounds' ratios.
+  compiled   ours under torch.compile, with --compile
+Three tasks: `train`, a teacher-forced forward and backward pass with dropout, without an optimiser; `train, grid
+too`, the same with a gradient for the grid, as for an encoder that learns along; `infer`, greedy free-running
+decoding. The decoders take turns, so a busy machine slows all of them; figures are medians, ratios are medians of
+the rounds' ratios. On a CPU the ratio of the processor seconds is given as well: it hardly depends on who else uses
+the machine, but does count threads that wait for each other (set OMP_WAIT_POLICY=passive, or --threads 1).
 
 The floor is the time that the algorithm itself needs: its floating-point operations at the rate of a large
 matrix product, or its bytes (what a step reads of weights, keys and grid) at the rate of a large copy, both
@@ -27,6 +31,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +43,8 @@ from helpers.batch import Features
 from helpers.decoders import Decoder, State
 from helpers.files import write_json
 from helpers.search import greedy
+
+TASKS = ("train", "train, grid too", "infer")
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ def algorithm(s: Shapes, task: str, item: int) -> list[tuple[str, float, float]]
     """(phase, FLOPs, bytes) of the algorithm with numbers of `item` bytes, elementwise work left out.
 
     A product (m, k) x (k, n) counts 2 m k n; its backward pass as much again for each gradient that is needed
-    (the features need none). Bytes: every operand of a phase once, and in the steps once a step.
+    (the embedding and pooled need none). Bytes: every operand of a phase once, and in the steps once a step.
     """
     recurrent = s.H * (s.A + s.D + 4 * s.H) + s.D * 4 * s.H  # weights that a step multiplies with
     looks = 2 * s.B * s.L * (s.A + s.D)  # scores and weighted sum of one step
@@ -116,20 +123,22 @@ def algorithm(s: Shapes, task: str, item: int) -> list[tuple[str, float, float]]
     end_weights = s.D * s.H + s.E * 4 * s.H + s.H * (s.C + 1)
     project_bytes = item * (s.B * s.L * (s.D + s.A) + s.D * s.A)
     step_bytes = item * s.T * (recurrent + s.B * s.L * (s.A + s.D))
-    forward = [
+    phases = [
         ("projection", project, project_bytes),
         ("steps", s.T * (2 * s.B * recurrent + looks), step_bytes),
         ("h0, embedding, scores", ends, item * end_weights),
     ]
-    if task == "infer":
-        return forward
-    return [
-        *forward,
-        ("projection, gradient", project, project_bytes),
-        ("steps, gradient of data", s.T * (2 * s.B * recurrent + 2 * looks), step_bytes),
-        ("steps, gradient of weights", s.T * 2 * s.B * recurrent, item * recurrent),
-        ("h0, embedding, scores, gradients", 2 * ends, 2 * item * end_weights),
-    ]
+    if task != "infer":
+        phases += [
+            ("projection, gradient of weights", project, project_bytes),
+            ("steps, gradient of data", s.T * (2 * s.B * recurrent + 2 * looks), step_bytes),
+            ("steps, gradient of weights", s.T * 2 * s.B * recurrent, item * recurrent),
+            ("h0, embedding, scores, gradients", 2 * ends, 2 * item * end_weights),
+        ]
+    if task == "train, grid too":
+        outer = 2 * s.T * s.B * s.L * s.D  # Σ_t α_t d_context_t
+        phases.append(("grid, gradient", project + outer, project_bytes + item * s.B * s.L * s.D))
+    return phases
 
 
 def synchronize(device: torch.device) -> None:
@@ -137,13 +146,13 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Wall seconds of one call."""
+def seconds(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Wall and processor seconds of one call."""
     synchronize(device)
-    start = time.perf_counter()
+    wall, processor = time.perf_counter(), time.process_time()
     work()
     synchronize(device)
-    return time.perf_counter() - start
+    return time.perf_counter() - wall, time.process_time() - processor
 
 
 def peaks(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
@@ -158,7 +167,7 @@ def peaks(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
     products = [lambda: a @ a, lambda: F.conv2d(image, a[:, :, None, None])]  # the CPU's libraries differ
 
     def best(work: Callable[[], object]) -> float:
-        return min(seconds(work, device) for _ in range(8))
+        return min(seconds(work, device)[0] for _ in range(8))
 
     with torch.inference_mode():
         return 2 * side**3 / min(map(best, products)), 2 * 4 * len(source) / best(
@@ -195,56 +204,78 @@ def check_equal(decoders: dict[str, Decoder], features: Features, tokens: Tensor
     return difference
 
 
-def measure(s: Shapes, device: torch.device, precision: str, rounds: int) -> dict[str, object]:
-    """Time both tasks of the three decoders on one device."""
+def measure(s: Shapes, device: torch.device, precision: str, rounds: int, compiled: bool) -> dict[str, Any]:
+    """Time all tasks of the decoders on one device."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    half = lambda: torch.autocast(device.type, dtype) if precision == "bf16" else nullcontext()  # noqa: E731
     decoders, features, tokens = build(s, device)
-    result: dict[str, object] = {"device": device_name(device), "precision": precision}
+    result: dict[str, Any] = {"device": device_name(device), "precision": precision}
     if precision == "float32":
         result["largest_difference"] = check_equal(decoders, features, tokens)
+    if compiled:
+        decoders["compiled"] = copy.deepcopy(decoders["ours"])
+        decoders["compiled"].step = torch.compile(
+            decoders["compiled"].step
+        )  # forward is compiled by `compile`
+        decoders["compiled"].compile()
     flops, bandwidth = peaks(device, dtype)
     result |= {"peak_tflops": flops / 1e12, "copy_gb_per_s": bandwidth / 1e9}
 
-    def train(decoder: Decoder) -> None:
-        decoder.zero_grad(set_to_none=True)
-        with half():
-            logits, _ = decoder(features, tokens)
+    def run(task: str, decoder: Decoder) -> None:
+        with torch.autocast(device.type, dtype) if precision == "bf16" else nullcontext():
+            if task == "infer":
+                greedy(decoder, features, max_steps=s.T)
+                return
+            decoder.zero_grad(set_to_none=True)
+            grid = features.grid.detach().requires_grad_(task == "train, grid too")
+            logits, _ = decoder(features._replace(grid=grid), tokens)
         F.cross_entropy(logits.flatten(0, 1).float(), tokens.flatten()).backward()
 
-    def infer(decoder: Decoder) -> None:
-        with half():
-            greedy(decoder, features, max_steps=s.T)
-
-    for task, work in (("train", train), ("infer", infer)):
+    for task in TASKS:
         for decoder in decoders.values():
-            decoder.train(task == "train")
-            work(decoder)  # warm-up
-        times: dict[str, list[float]] = {name: [] for name in decoders}
+            decoder.train(task != "infer")
+            run(task, decoder)  # warm-up
+        spent: dict[str, list[tuple[float, float]]] = {name: [] for name in decoders}
         for _ in tqdm(range(rounds), desc=f"{device.type} {precision} {task}", leave=False):
             for name, decoder in decoders.items():
-                times[name].append(seconds(partial(work, decoder), device))
+                spent[name].append(seconds(partial(run, task, decoder), device))
         for decoder in decoders.values():
             decoder.zero_grad(set_to_none=True)
-        phases = algorithm(s, task, dtype.itemsize)
-        floor = sum(max(f / flops, b / bandwidth) for _, f, b in phases)
-        ours = statistics.median(times["ours"])
-        result[task] = {
-            "milliseconds": {name: 1e3 * statistics.median(x) for name, x in times.items()},
-            "times_faster": {
-                name: statistics.median(p / x for p, x in zip(times["plain"], times[name], strict=True))
-                for name in times
-            },
-            "gflop": sum(f for _, f, _ in phases) / 1e9,
-            "gbyte": sum(b for _, _, b in phases) / 1e9,
-            "floor_milliseconds": 1e3 * floor,
-            "share_of_floor": floor / ours,
-            "share_of_peak_flops": sum(f for _, f, _ in phases) / ours / flops,
-            "share_of_copy_rate": sum(b for _, _, b in phases) / ours / bandwidth,
-            "all_seconds": times,
-        }
+        result[task] = summary(spent, algorithm(s, task, dtype.itemsize), flops, bandwidth)
     return result
+
+
+def summary(
+    spent: dict[str, list[tuple[float, float]]],
+    phases: list[tuple[str, float, float]],
+    flops: float,
+    bandwidth: float,
+) -> dict[str, Any]:
+    """The figures of one task from the (wall, processor) seconds of every decoder's rounds."""
+    wall, processor = ({name: [pair[k] for pair in x] for name, x in spent.items()} for k in (0, 1))
+
+    def ratios(times: dict[str, list[float]]) -> dict[str, float]:
+        return {
+            name: statistics.median(p / x for p, x in zip(times["plain"], times[name], strict=True))
+            for name in times
+        }
+
+    ours = statistics.median(wall["ours"])
+    work, moved = sum(f for _, f, _ in phases), sum(b for _, _, b in phases)
+    floor = sum(max(f / flops, b / bandwidth) for _, f, b in phases)
+    return {
+        "milliseconds": {name: 1e3 * statistics.median(x) for name, x in wall.items()},
+        "times_faster": ratios(wall),
+        "times_faster_processor_time": ratios(processor),
+        "gflop": work / 1e9,
+        "gbyte": moved / 1e9,
+        "floor_milliseconds": 1e3 * floor,
+        "share_of_floor": floor / ours,
+        "share_of_peak_flops": work / ours / flops,
+        "share_of_copy_rate": moved / ours / bandwidth,
+        "wall_seconds": wall,
+        "processor_seconds": processor,
+    }
 
 
 def device_name(device: torch.device) -> str:
@@ -253,21 +284,29 @@ def device_name(device: torch.device) -> str:
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def report(result: dict[str, object]) -> str:
+def report(result: dict[str, Any]) -> str:
     """The table of one device and precision."""
+    names = list(result["infer"]["milliseconds"])
     lines = [
         f"{result['device']}, {result['precision']}: matrix product {result['peak_tflops']:.2f} TFLOP/s, "
         f"copy {result['copy_gb_per_s']:.0f} GB/s",
-        f"{'':6} {'plain':>10} {'hoisted':>16} {'ours':>16}   {'floor':>9} {'GFLOP':>6} {'GB':>5}",
+        f"{'':16}" + "".join(f"{name:>18}" for name in names) + f"{'floor':>12}{'GFLOP':>8}{'GB':>6}",
     ]
-    for task in ("train", "infer"):
+    for task in TASKS:
         r = result[task]
-        ms, ratio = r["milliseconds"], r["times_faster"]
+        cells = (f"{r['milliseconds'][name]:8.1f} ms {r['times_faster'][name]:5.2f}x" for name in names)
         lines.append(
-            f"{task:6} {ms['plain']:7.1f} ms {ms['hoisted']:7.1f} ms {ratio['hoisted']:4.1f}x "
-            f"{ms['ours']:7.1f} ms {ratio['ours']:4.1f}x   {r['floor_milliseconds']:6.1f} ms {r['gflop']:6.1f} "
-            f"{r['gbyte']:5.2f}  ours reaches {r['share_of_floor']:.0%} of the floor, {r['share_of_peak_flops']:.0%} "
-            f"of the FLOP/s, {r['share_of_copy_rate']:.0%} of the copy rate"
+            f"{task:16}" + "".join(f"{cell:>18}" for cell in cells) + f"{r['floor_milliseconds']:9.1f} ms"
+            f"{r['gflop']:8.1f}{r['gbyte']:6.2f}"
+        )
+        lines.append(
+            f"{'':16}ours: {r['share_of_floor']:.0%} of the floor, {r['share_of_peak_flops']:.0%} of the FLOP/s, "
+            f"{r['share_of_copy_rate']:.0%} of the copy rate"
+            + (
+                f"; {r['times_faster_processor_time']['ours']:.2f}x fewer processor seconds"
+                if "CPU" in result["device"]
+                else ""
+            )
         )
     return "\n".join(lines)
 
@@ -287,6 +326,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds (default 7)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
+    parser.add_argument("--compile", action="store_true", help="time ours under torch.compile as well")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -300,7 +340,7 @@ def main() -> None:
     for device in devices:
         default = ("float32",) if device.type == "cpu" else ("float32", "tf32", "bf16")
         for precision in arguments.precision or default:
-            results.append(measure(shapes, device, precision, arguments.rounds))
+            results.append(measure(shapes, device, precision, arguments.rounds, arguments.compile))
             print(report(results[-1]), flush=True)
     if arguments.output:
         write_json(

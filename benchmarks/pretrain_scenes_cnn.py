@@ -1,7 +1,7 @@
 """Train the small CNN that ships in data/scenes_cnn.safetensors, from scratch, on scenes of its own.
 
-    python -m benchmarks.pretrain_scenes_cnn --n 20000 --seed 1000            (a GPU: minutes)
-    python -m benchmarks.pretrain_scenes_cnn --n 200 --epochs 2 --output DIR  (to see that it works)
+    python -m benchmarks.pretrain_scenes_cnn
+    python -m benchmarks.pretrain_scenes_cnn --n 200 --epochs 2 --output DIR      (to see that it works)
 
 The scenes are drawn in memory with another seed than the course's (0), so that the network has seen none of the
 course's images; the epoch with the best validation mAP, on scenes of that other seed, is kept. It leaves
@@ -71,18 +71,18 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument(
-        "--n", type=int, default=20_000, help="scenes to train on; a tenth more to validate (%(default)s)"
+        "--n", type=int, default=12_000, help="scenes to train on; a tenth more to validate (%(default)s)"
     )
     p.add_argument("--seed", type=int, default=1000, help="of scenes, weights and order; not 0 (%(default)s)")
     p.add_argument("--size", type=int, default=128, help="side of the images in pixels (%(default)s)")
-    p.add_argument("--epochs", type=int, default=60, help="(%(default)s)")
-    p.add_argument("--batch-size", type=int, default=256, help="(%(default)s)")
-    p.add_argument("--lr", type=float, default=4e-3, help="highest learning rate of OneCycle (%(default)s)")
+    p.add_argument("--epochs", type=int, default=16, help="(%(default)s)")
+    p.add_argument("--batch-size", type=int, default=64, help="(%(default)s)")
+    p.add_argument("--lr", type=float, default=3e-3, help="highest learning rate of OneCycle (%(default)s)")
     p.add_argument("--weight-decay", type=float, default=0.05, help="of AdamW, on convolutions (%(default)s)")
     p.add_argument("--dropout", type=float, default=0.1, help="before the linear layer (%(default)s)")
     p.add_argument("--loss", choices=("bce", "asl"), default="bce", help="(%(default)s)")
     p.add_argument(
-        "--ema", type=float, default=0.998, help="decay of the averaged weights, 0 for none (%(default)s)"
+        "--ema", type=float, default=0.99, help="decay of the averaged weights, 0 for none (%(default)s)"
     )
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(%(default)s)")
     p.add_argument(

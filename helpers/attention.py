@@ -120,13 +120,13 @@ def advance(
     of an image side by side. attention: (R, L), to be used instead of the decoder's own.
     """
     (batch, cells, size), rows = grid.shape, len(hidden)
-    from_hidden = F.linear(hidden.to(weights.hidden.dtype), weights.hidden, weights.hidden_bias)
+    from_hidden = linear(hidden.to(weights.hidden.dtype), weights.hidden, weights.hidden_bias)
     query, gate, gates = from_hidden.split([keys.shape[2], size, inputs.shape[1]], 1)
     if attention is None:
         attention = additive_attention(keys, query.unflatten(0, (batch, -1)), weights).view(rows, cells)
     context = torch.bmm(attention.view(batch, -1, cells).to(grid.dtype), grid).view(rows, size)
     gate = gate.sigmoid()
-    gates = gates + inputs + F.linear(gate * context, weights.context)  # (R, 4H)
+    gates = gates + inputs + linear(gate * context, weights.context)  # (R, 4H)
     # float32 from here on: the cell state is a sum over all steps.
     i, f, g, o = widened(gates).chunk(4, 1)  # (R, H) each
     i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
@@ -149,6 +149,55 @@ def chunks(keys: Tensor, queries: int, dtype: torch.dtype) -> Iterator[tuple[sli
     for first in range(0, batch, images):
         piece = slice(first, min(first + images, batch))
         yield piece, buffer[: piece.stop - piece.start]
+
+
+def groups(image: Tensor, filters: Tensor) -> int:
+    """How many pictures to cut the rows of `image` (m, k) into for `linear`'s convolution; 0: use a plain product.
+
+    On a CPU with AVX-512 PyTorch gives a float32 convolution to oneDNN, which uses AVX-512 on every maker's chips,
+    and a matrix product to MKL, which does so on Intel's only: 2 times faster for the shapes here on AMD. oneDNN
+    gets batches of 16 and more only; below 2**22 multiplications its overhead shows.
+    """
+    if (
+        image.device.type != "cpu"
+        or not image.dtype == filters.dtype == torch.float32
+        or torch.backends.cpu.get_cpu_capability() != "AVX512"
+        or torch.is_autocast_enabled("cpu")
+        or torch.compiler.is_compiling()
+        or len(filters) < 4
+        or image.numel() * len(filters) < 2**22
+    ):
+        return 0
+    return next((g for g in range(16, 65) if len(image) % g == 0), 0)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x weightᵀ + bias, as `F.linear`: x (m, k), weight (n, k), bias (n,) -> (m, n).
+
+    A 1x1 convolution is the same product. The larger operand is its picture, for oneDNN reorders the other one.
+    """
+    if len(x) < len(weight) and (g := groups(weight, x)):
+        result = F.conv2d(as_pictures(weight, g), x[:, :, None, None])  # (g, m, 1, n / g)
+        result = result.squeeze(2).mT.flatten(0, 1).mT.contiguous()  # (n, m) -> (m, n)
+        return result if bias is None else result + bias
+    if g := groups(x, weight):
+        result = F.conv2d(as_pictures(x, g), weight[:, :, None, None], bias)  # (g, n, 1, m / g)
+        return result.squeeze(2).mT.flatten(0, 1)  # (m, n)
+    return F.linear(x, weight, bias)
+
+
+def linear_backward(d_result: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of x in `linear(x, weight)`: d_result (m, n), weight (n, k) -> (m, k)."""
+    if not (g := groups(weight, d_result)):
+        return d_result @ weight
+    size = (len(d_result), weight.shape[1], 1, 1)
+    pictures, d_pictures = as_pictures(weight, g), as_pictures(d_result.mT.contiguous(), g)
+    return torch.nn.grad.conv2d_weight(pictures, size, d_pictures)[:, :, 0, 0]
+
+
+def as_pictures(rows: Tensor, g: int) -> Tensor:
+    """(m, k) -> (g, k, 1, m / g), channels last: nothing is copied."""
+    return rows.unflatten(0, (g, -1)).mT.unsqueeze(2)
 
 
 def active_sum(keys: Tensor, threshold: Tensor, d_energy: Tensor) -> Tensor:
@@ -226,7 +275,7 @@ class TeacherForcing(torch.autograd.Function):
                 ).to(dtype)  # (B, 4H)
                 dc = dc * f
                 # The gated context: z = Σ α a, then gate * z.
-                d_gated = d_gates[t] @ weights.context  # (B, D)
+                d_gated = linear_backward(d_gates[t], weights.context)  # (B, D)
                 d_context[t] = d_gated * gate[t]
                 d_gate = d_gated * context[t] * gate[t] * (1 - gate[t])
                 # The softmax, then the scores.
@@ -235,14 +284,15 @@ class TeacherForcing(torch.autograd.Function):
                 active[t] = active_sum(keys, threshold[t], d_energy[t])  # (B, A)
                 d_query = active[t] * weights.score
                 d_from_hidden[t] = torch.cat([d_query.to(dtype), d_gate, d_gates[t]], 1)  # (B, A + D + 4H)
-                dh = (d_from_hidden[t] @ weights.hidden).to(dh.dtype)
+                dh = linear_backward(d_from_hidden[t], weights.hidden).to(dh.dtype)
             active, d_energy, d_from_hidden, d_gates, d_context = map(
                 torch.stack, (active, d_energy, d_from_hidden, d_gates, d_context)
             )
             # One product for all steps: (rows, T * B) x (T * B, columns).
             gated = (gate * context).flatten(0, 1)
-            d_hidden_weight = d_from_hidden.flatten(0, 1).mT @ hidden[:-1].flatten(0, 1).to(dtype)
-            d_context_weight = d_gates.flatten(0, 1).mT @ gated
+            before = hidden[:-1].flatten(0, 1).to(dtype)
+            d_hidden_weight = linear(d_from_hidden.flatten(0, 1).mT.contiguous(), before.mT.contiguous())
+            d_context_weight = linear(d_gates.flatten(0, 1).mT.contiguous(), gated.mT.contiguous())
             d_keys = active_outer(keys, threshold, d_energy)
             # Where a ReLU is on, it is k + q; threshold is -q.
             d_score = (d_keys * keys).sum((0, 1)) - (active * threshold).sum((0, 1))
@@ -405,16 +455,7 @@ class AttentionLSTM(Decoder):
 
     def _project(self, grid: Tensor) -> Tensor:
         """W_e a + bias: (B, L, D) -> (B, L, A)."""
-        if (
-            len(grid) > 1
-            and grid.device.type == "cpu"
-            and torch.backends.cpu.get_cpu_capability() == "AVX512"
-        ):
-            # A 1x1 convolution is the same product, but PyTorch gives it to oneDNN, which uses AVX-512 on every
-            # maker's chips; a Linear goes to MKL, which does on Intel's only. (B, L, D) -> (B, D, 1, L) and back.
-            image = F.conv2d(grid.mT.unsqueeze(2), self.keys.weight[:, :, None, None], self.keys.bias)
-            return image.squeeze(2).mT
-        return self.keys(grid)
+        return linear(grid.flatten(0, 1), self.keys.weight, self.keys.bias).unflatten(0, grid.shape[:2])
 
     def _dtype(self, x: Tensor) -> torch.dtype:
         """What the matrix products on x's device are computed in."""

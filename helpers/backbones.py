@@ -79,7 +79,7 @@ def _scenes_backbone(weights: str | Path | None, image_size: int | None) -> Back
         state = _file_weights(weights, known='"scenes"')
         load_weights(trunk, state, source=str(weights), skip=["head"])
     preprocessing = Preprocessing(size=image_size or 128, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    return Backbone(trunk, _call, preprocessing)
+    return Backbone(trunk, plain_map, preprocessing)
 
 
 def _torchvision_backbone(name: str, weights: str | Path | None, image_size: int | None) -> Backbone:
@@ -133,7 +133,7 @@ def _trunk(model: nn.Module) -> tuple[nn.Module, Callable[[nn.Module, Tensor], T
     """The part of a torchvision classifier up to its last feature map, with the names of the original."""
     if isinstance(model, torchvision.models.VisionTransformer):
         model.heads = nn.Identity()
-        return model, _vit_map
+        return model, vit_map
     children: OrderedDict[str, nn.Module] = OrderedDict()
     for name, child in model.named_children():
         if name in _AFTER:
@@ -142,7 +142,7 @@ def _trunk(model: nn.Module) -> tuple[nn.Module, Callable[[nn.Module, Tensor], T
             children[name] = nn.Sequential(*child) if isinstance(child, nn.ModuleList) else child
     if isinstance(model, torchvision.models.DenseNet):
         children["relu"] = nn.ReLU()  # in torchvision a function call after `features`
-    return nn.Sequential(children), _call
+    return nn.Sequential(children), plain_map
 
 
 def _timm_backbone(name: str, weights: str | Path | None, image_size: int | None) -> Backbone:
@@ -233,11 +233,12 @@ def _unknown(name: str, names: Iterable[str], *, prefix: str = "") -> str:
 # --- feature maps ----------------------------------------------------------------------------------------------
 
 
-def _call(trunk: nn.Module, images: Tensor) -> Tensor:
+def plain_map(trunk: nn.Module, images: Tensor) -> Tensor:
+    """A network that ends with its feature map (B, D, h, w)."""
     return trunk(images)
 
 
-def _vit_map(trunk: nn.Module, images: Tensor) -> Tensor:
+def vit_map(trunk: nn.Module, images: Tensor) -> Tensor:
     """torchvision's vision transformer: its last tokens without the class token, as a map (B, D, h, w)."""
     patches = trunk.conv_proj(images)  # (B, D, h, w)
     size = patches.shape[-2:]

@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from helpers.metrics import precision_recall_f1
 from helpers.plots import PALETTE, SEQUENTIAL, draw_image, new_figure, to_pixels
+from helpers.thresholds import apply_thresholds
 
 GREY = "#8a8a8a"
 MARKERS = "osD^vPX*"
@@ -35,10 +38,9 @@ def kernel_responses(
     if not kernels or len(kernels) != len(responses):
         raise ValueError(f"found {len(kernels)} kernels and {len(responses)} responses: give one each")
     columns = 1 + len(kernels)
-    figure, axes = new_figure(2, columns, size=(2.9 * columns, 5.0), height_ratios=(0.62, 1))
-    for ax in axes[:, 0]:
-        ax.remove()
-    draw_image(figure.add_subplot(axes[0, 0].get_gridspec()[:, 0]), image, "image")
+    figure, axes = new_figure(2, columns, size=(2.6 * columns, 4.6), height_ratios=(0.62, 1))
+    axes[0, 0].set_axis_off()
+    draw_image(axes[1, 0], image, "image")
     for (name, kernel), response, top, bottom in zip(
         kernels.items(), responses, axes[0, 1:], axes[1, 1:], strict=True
     ):
@@ -94,7 +96,9 @@ def receptive_field(
     for k in range(1, grid[0]):
         left.axhline(k * rows - 0.5, color="white", linewidth=1)
     corner = (cell[1] * columns - 0.5, cell[0] * rows - 0.5)
-    left.add_patch(Rectangle(corner, columns, rows, fill=False, edgecolor=PALETTE[3], linewidth=3.5))
+    left.add_patch(
+        Rectangle(corner, columns, rows, fill=False, edgecolor=PALETTE[3], linewidth=3.5, zorder=3)
+    )
     influence = np.asarray(influence, dtype=float)
     drawn = right.imshow(influence / max(influence.max(), 1e-12), cmap=SEQUENTIAL, vmin=0, vmax=1)
     figure.colorbar(drawn, ax=right, label="influence on the cell (largest: 1)", shrink=0.85)
@@ -104,8 +108,8 @@ def receptive_field(
         box = Rectangle((x - 0.5, y - 0.5), w, h, fill=False, edgecolor=colour, linewidth=2.5, linestyle=line)
         box.set_label(name)
         right.add_patch(box)
-    right.legend(
-        fontsize=11, loc="lower center", bbox_to_anchor=(0.5, -0.3), facecolor=GREY, labelcolor="white"
+    figure.legend(
+        loc="outside lower center", ncols=len(fields), fontsize=11, facecolor=GREY, labelcolor="white"
     )
     right.set_title("how much each pixel changes that cell")
     right.set_axis_off()
@@ -215,12 +219,24 @@ def precision_recall(
 
 @dataclass(frozen=True)
 class Sweep:
-    """What each threshold gives on a split, float (K,) each. thresholds ascend; made by `helpers.widgets`, too."""
+    """What each threshold gives on a split: thresholds, precision, recall and f1, (K,) float each. Notebook 02."""
 
     thresholds: Tensor
     precision: Tensor
     recall: Tensor
     f1: Tensor
+
+    @classmethod
+    def of(cls, scores: Tensor, target: Tensor) -> Sweep:
+        """All decisions together at thresholds 0.01 to 0.99.
+
+        scores: (N, C) float in 0..1; target: (N, C) bool. For one label, pass its column as (N, 1).
+        """
+        thresholds = torch.arange(1, 100) / 100
+        named = [apply_thresholds(scores, float(value)) for value in thresholds]
+        tp = torch.stack([(mask & target).sum() for mask in named])
+        predicted = torch.stack([mask.sum() for mask in named])
+        return cls(thresholds, *precision_recall_f1(tp, predicted, target.sum()))
 
 
 def draw_sweep(ax: Axes, sweep: Sweep, marks: Mapping[str, float], *, title: str = "") -> None:

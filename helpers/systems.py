@@ -43,7 +43,7 @@ class System(nn.Module):
     encoder: images -> `Features`; None where every batch brings its features (from the cache).
     """
 
-    select = "OF1"
+    select = "CF1"
 
     def __init__(self, vocabulary: Vocabulary, encoder: nn.Module | None = None) -> None:
         super().__init__()
@@ -141,7 +141,8 @@ class Classifier(System):
         if self.threshold_rule == "global":
             self.thresholds.fill_(choose_global(scores, target, metric="OF1"))
         elif self.threshold_rule == "mcc":
-            self.thresholds.copy_(choose_mcc(scores, target))
+            # A label without a positive on validation has no MCC of its own.
+            self.thresholds.copy_(choose_mcc(scores, target, default=choose_global(scores, target)))
 
 
 class Standardize(nn.Module):

@@ -97,6 +97,15 @@ def parser() -> argparse.ArgumentParser:
         help="on the image feature of a decoder (default: %(default)s)",
     )
     g.add_argument(
+        "--input-dropout",
+        type=float,
+        default=0.0,
+        help="on the embedding of the last label (default: %(default)s)",
+    )
+    g.add_argument(
+        "--output-dropout", type=float, default=0.3, help="before a decoder's scores (default: %(default)s)"
+    )
+    g.add_argument(
         "--attention-size", type=int, default=512, help="units of the attention (default: %(default)s)"
     )
     g.add_argument(
@@ -124,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
     )
     g = p.add_argument_group("training")
     g.add_argument(
-        "--epochs", type=int, default=30, help="passes over the training images (default: %(default)s)"
+        "--epochs", type=int, default=20, help="passes over the training images (default: %(default)s)"
     )
     g.add_argument("--batch-size", type=int, default=64, help="images a step (default: %(default)s)")
     g.add_argument("--lr", type=float, default=1e-3, help="highest learning rate (default: %(default)s)")
@@ -135,13 +144,13 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument(
         "--ema",
         type=float,
-        default=0.0,
+        default=0.99,
         metavar="DECAY",
-        help="average the weights, e.g. 0.999 (default: off)",
+        help="average the weights over about 1 / (1 - DECAY) steps; 0 for none (default: %(default)s)",
     )
     g.add_argument("--patience", type=int, help="stop after this many epochs without gain (default: never)")
     g.add_argument(
-        "--select", help="validation metric that picks the best epoch (default: mAP for bce, OF1 else)"
+        "--select", help="validation metric that picks the best epoch (default: mAP for bce, CF1 else)"
     )
     g.add_argument("--seed", type=int, default=0, help="of weights, order and dropout (default: %(default)s)")
     g = p.add_argument_group("machine")
@@ -242,6 +251,8 @@ def system_options(data: AnnotatedImages, args: argparse.Namespace) -> dict[str,
     options = {
         "hidden_size": args.hidden or 512,
         "feature_dropout": args.feature_dropout,
+        "input_dropout": args.input_dropout,
+        "output_dropout": args.output_dropout,
         "embedding_size": args.embedding,
         "max_labels": max(1, *(len(r.labels) for r in data.train)),
         "label_smoothing": args.label_smoothing,

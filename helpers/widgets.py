@@ -15,11 +15,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from helpers import feature_plots, plots
+from helpers import decoding_plots, feature_plots, plots
+from helpers.batch import Features
 from helpers.checkpoints import Checkpoint
 from helpers.datasets import AnnotatedImages
+from helpers.decoders import Decoder
 from helpers.images import open_image
-from helpers.labels import ORDERS, Vocabulary, order_labels
+from helpers.labels import ORDERS, STOP_NAME, Vocabulary, order_labels
 from helpers.metrics import precision_recall_f1
 from helpers.predict import name_labels, predict_images
 from helpers.readers import Record
@@ -150,18 +152,6 @@ def dataset_browser(
     )
 
 
-def sweep_thresholds(scores: Tensor, target: Tensor) -> feature_plots.Sweep:
-    """Precision, recall and F1 of all decisions together at thresholds 0.01 to 0.99. Notebook 02.
-
-    scores: (N, C) float in 0..1; target: (N, C) bool. For one label, pass its column as (N, 1).
-    """
-    thresholds = torch.arange(1, 100) / 100
-    named = [apply_thresholds(scores, float(value)) for value in thresholds]
-    tp = torch.stack([(mask & target).sum() for mask in named])
-    predicted = torch.stack([mask.sum() for mask in named])
-    return feature_plots.Sweep(thresholds, *precision_recall_f1(tp, predicted, target.sum()))
-
-
 def threshold_figure(
     records: Sequence[Record],
     scores: Tensor,
@@ -189,7 +179,7 @@ def threshold_figure(
     named = apply_thresholds(scores, threshold)
     columns = slice(None) if label is None else vocabulary.encode([label])
     about, truth = scores[:, columns], target[:, columns]
-    sweep = sweep_thresholds(about, truth)
+    sweep = feature_plots.Sweep.of(about, truth)
     tp, predicted, support = ((named[:, columns] & truth).sum(), named[:, columns].sum(), truth.sum())
     precision, recall, f1 = (float(x) for x in precision_recall_f1(tp, predicted, support))
 
@@ -307,3 +297,91 @@ def scene_labeller(checkpoint: Checkpoint, *, count: int = 2000) -> VBox:
     return figure_view(
         lambda number: scene_labeller_figure(checkpoint, number), {"number": number}, rows=[[number, another]]
     )
+
+
+def step_by_step(
+    decoder: Decoder,
+    features: Features,
+    records: Sequence[Record],
+    vocabulary: Vocabulary,
+    *,
+    max_labels: int,
+) -> VBox:
+    """Walk through a decoding: the five best labels of a step; say another one and see what follows. Notebook 03.
+
+    features: of the B images `records`, as the decoder takes them. max_labels: labels named at most.
+    The choice stays when you go to another step, and is dropped with another image or "Start again".
+    """
+    import ipywidgets
+
+    steps = max_labels + 1
+    alone = decoding_plots.follow(decoder, features, max_steps=steps)
+    wide = {"description_width": "initial"}
+    image = ipywidgets.IntSlider(min=1, max=len(records), description="Image", continuous_update=False)
+    step = ipywidgets.IntSlider(min=1, max=steps, description="Step", continuous_update=False)
+    options = [("what the decoder chooses", decoding_plots.FREE)]
+    options += [(name, i) for i, name in enumerate(vocabulary.decode(range(vocabulary.num_outputs)))]
+    say = ipywidgets.Dropdown(
+        options=options, value=decoding_plots.FREE, description="Say at this step", style=wide
+    )
+    again = ipywidgets.Button(description="Start again", icon="refresh")
+    chosen = ipywidgets.Label()  # in words, and a control, so that what is dropped is drawn
+    forced: dict[int, int] = {}  # step from 0 -> token
+
+    def tell() -> None:
+        words = [f"{vocabulary.decode([forced[t]])[0]} at step {t + 1}" for t in sorted(forced)]
+        chosen.value = f"You say {', '.join(words)}." if words else "The decoder chooses everything."
+
+    def choose(_: object) -> None:
+        forced.pop(step.value - 1, None)
+        if say.value != decoding_plots.FREE:
+            forced[step.value - 1] = say.value
+        tell()
+
+    def turn(_: object) -> None:
+        say.value = forced.get(step.value - 1, decoding_plots.FREE)
+
+    def restart(_: object) -> None:
+        forced.clear()
+        say.value = decoding_plots.FREE
+        tell()
+
+    say.observe(choose, names="value")  # all before `figure_view` observes: what it draws must be settled
+    step.observe(turn, names="value")
+    image.observe(restart, names="value")
+    again.on_click(restart)
+    tell()
+
+    def draw(image: int, step: int, say: int, chosen: str) -> tuple[Figure, str]:
+        record, at = records[image - 1], torch.tensor([image - 1])
+        wanted = torch.full((1, steps), decoding_plots.FREE)
+        for t, token in forced.items():
+            wanted[0, t] = token
+        found = decoding_plots.follow(decoder, features.select(at), max_steps=steps, forced=wanted)
+        own, mine = (_until_stop(tokens, vocabulary) for tokens in (alone.tokens[image - 1], found.tokens[0]))
+        paths = {"decoder alone": [(name, False) for name in own]}
+        if forced:
+            paths["with your choices"] = [(name, t in forced) for t, name in enumerate(mine)]
+        top = []
+        if step <= len(mine):
+            values, ids = found.probability[0, step - 1].topk(min(5, vocabulary.num_outputs))
+            names = vocabulary.decode(ids)
+            top = [
+                decoding_plots.NamedLabel(name, p, None if i == vocabulary.stop else name in record.labels)
+                for name, p, i in zip(names, values.tolist(), ids.tolist(), strict=True)
+            ]
+        text = f"True labels: {', '.join(record.labels) or 'none'}. The decoder alone says: {', '.join(own)}."
+        text += f" With your choices: {', '.join(mine)}." if forced else ""
+        return decoding_plots.step_view(open_image(record.path), paths, top, step=step), text
+
+    return figure_view(
+        draw,
+        {"image": image, "step": step, "say": say, "chosen": chosen},
+        rows=[[image, step], [say, again, chosen]],
+    )
+
+
+def _until_stop(tokens: Tensor, vocabulary: Vocabulary) -> list[str]:
+    """The names of tokens (T,) int64 up to the first `<stop>`, which is among them."""
+    names = vocabulary.decode(tokens)
+    return names[: names.index(STOP_NAME) + 1] if STOP_NAME in names else names

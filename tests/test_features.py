@@ -235,6 +235,15 @@ def test_workers_bfloat16_and_channels_last(cache, expected):
     assert 0 < error < 0.05 * expected[0].grid.abs().mean()
 
 
+@pytest.mark.gpu
+def test_gpu_gives_what_the_cpu_gives(cache, expected, encoder):
+    close(cache(device="cuda", batch_size=4).grid, expected[0].grid)
+    rounded = cache(device="cuda", autocast="bfloat16", channels_last=True, flip=True, num_workers=2)
+    error = (torch.from_numpy(np.array(rounded.grid)).float() - expected[0].grid).abs().mean()
+    assert 0 < error < 0.05 * expected[0].grid.abs().mean()
+    assert next(encoder.parameters()).is_cuda  # it stays where it was put
+
+
 # --- after an accident -----------------------------------------------------------------------------------------
 
 
@@ -447,9 +456,9 @@ def test_processes_that_are_killed_or_collide(records, tmp_path, repository):
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
     killed = start("die")
-    assert killed.wait(timeout=120) == -signal.SIGKILL
+    assert killed.wait(timeout=300) == -signal.SIGKILL
     running = [start() for _ in range(3)]
-    outputs = [process.communicate(timeout=120)[0].split("\n")[-2].split() for process in running]
+    outputs = [process.communicate(timeout=300)[0].split("\n")[-2].split() for process in running]
     assert [process.returncode for process in running] == [0, 0, 0]
     assert sorted(int(output[0]) for output in outputs) == [
         0,

@@ -1,0 +1,346 @@
+"""Figures of attention: a map over its image, a film strip of the steps, bars of the pointing game; and `trace`, the
+decoding that they show, step by step.
+
+Taught in notebook 04. As in `helpers.plots`, every function returns a `matplotlib.figure.Figure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from torch import Tensor
+
+from helpers.attention import AttentionLSTM
+from helpers.batch import Features
+from helpers.labels import STOP_NAME
+from helpers.localization import GridSize, Grading
+from helpers.plots import PALETTE, new_figure, to_pixels, wrapped
+
+# From nothing to one dark, saturated colour over a pale grey picture: lightness alone tells the order, so that the
+# map reads the same with every kind of colour vision, in print and on a poor projector.
+HEAT = LinearSegmentedColormap.from_list(
+    "heat", [(1.0, 0.75, 0.45, 0.0), (0.96, 0.48, 0.10, 0.55), (0.55, 0.05, 0.30, 0.80), (0.20, 0.0, 0.25, 0.92)]
+)  # fmt: skip
+UNITS = "attention: share of the whole, 1/L if equal"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What an attention decoder did for one image. Made by `trace`.
+
+    tokens: (T,) int64, what was named. probability: (T, V) float32, of every label and `<stop>` at each step.
+    attention: (T, L) float32. gate: (T, D) float32, how much of each feature of the attended vector was let in.
+    """
+
+    tokens: Tensor
+    probability: Tensor
+    attention: Tensor
+    gate: Tensor
+
+
+@torch.inference_mode()
+def trace(
+    decoder: AttentionLSTM,
+    features: Features,
+    *,
+    max_steps: int,
+    given: Sequence[int] | None = None,
+    attention: Mapping[int, Tensor] | None = None,
+    repeats: bool = False,
+) -> Trace:
+    """Decode one image and keep everything. Taught in notebook 04.
+
+    features: of one image, as the decoder gets them (after a system's `prepare`). max_steps: at most.
+    given: the labels fed back, whatever the decoder says (teacher forcing); one step more than labels is taken, in
+        which it should say `<stop>`. None: it reads its own labels (free running), as `search.greedy`.
+    attention: step -> (L,) weights to be used at that step instead of the decoder's own.
+    repeats: let a label be named again.
+
+    Call `decoder.eval()` before. Raises ValueError for more than one image, or max_steps below 1.
+    """
+    if len(features.pooled) != 1 or max_steps < 1:
+        raise ValueError(
+            f"trace takes one image and at least one step; found {len(features.pooled)}, {max_steps}"
+        )
+    device, stop = features.pooled.device, decoder.stop_token
+    state = decoder.start(features)
+    token = torch.tensor([decoder.start_token], device=device)
+    taken = torch.zeros(stop + 1, dtype=torch.bool, device=device)
+    rows: list[tuple[Tensor, ...]] = []
+    for t in range(max_steps if given is None else len(given) + 1):
+        mine = None if attention is None or t not in attention else attention[t].to(device).unsqueeze(0)
+        seen = decoder.inspect(token, state, attention=mine)
+        state = seen.state
+        logits = seen.logits[0].float()
+        if not repeats:
+            logits = logits.masked_fill(taken, -torch.inf)
+        probability = logits.softmax(-1)
+        named = probability.argmax()
+        rows.append((named, probability, seen.attention[0].float(), seen.gate[0].float()))
+        if given is None and int(named) == stop:
+            break
+        if given is not None and t == len(given):
+            break
+        token = named.view(1) if given is None else torch.tensor([given[t]], device=device)
+        taken[token] = True
+        taken[stop] = False
+    return Trace(*(torch.stack(column).cpu() for column in zip(*rows, strict=True)))
+
+
+class Frame(NamedTuple):
+    """One panel of a film strip: a map and what was named with it.
+
+    weights: (L,). label, probability: what was said. right: whether the image has it; None: unknown.
+    boxes: where it is (`datasets.Box`), drawn as outlines.
+    """
+
+    weights: Tensor
+    label: str
+    probability: float
+    right: bool | None = None
+    boxes: Sequence = ()
+
+
+def frames(tracing: Trace, labels: Sequence[str], record=None) -> list[Frame]:
+    """The steps of a `Trace` as frames; labels: names of the C labels; record: the truth, where known. Notebook 04."""
+    result = []
+    for token, probability, weights in zip(
+        tracing.tokens.tolist(), tracing.probability, tracing.attention, strict=True
+    ):
+        name = labels[token] if token < len(labels) else STOP_NAME
+        known = record is not None and name != STOP_NAME
+        result.append(
+            Frame(
+                weights,
+                name,
+                float(probability[token]),
+                name in record.labels if known else None,
+                [box for box in record.boxes if box.label == name] if known else (),
+            )
+        )
+    return result
+
+
+def draw_attention(
+    axes: Axes, image, weights: Tensor, grid_size: GridSize, *, highest: float, smooth: bool = False
+) -> None:
+    """An image in pale grey with a map over it, aligned whatever the sizes of the two. Notebook 04.
+
+    image: PIL image, array (H, W, 3) or tensor (3, H, W). weights: (L,), cells row by row. grid_size: (h, w).
+    highest: the weight with the darkest colour; give maps that are compared the same one.
+    smooth: blend neighbouring cells; else each cell is one colour, which is what there is.
+    """
+    h, w = grid_size
+    if weights.numel() != h * w:
+        raise ValueError(f"a map of {weights.numel()} weights does not fit a grid of {h} x {w} cells")
+    pixels = to_pixels(image).astype(float)
+    pixels = pixels / 255 if pixels.max() > 1 else pixels
+    grey = pixels[..., :3] @ np.array([0.299, 0.587, 0.114]) if pixels.ndim == 3 else pixels
+    axes.imshow(0.35 + 0.65 * grey, cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
+    height, width = grey.shape
+    axes.imshow(
+        weights.detach().float().cpu().view(h, w).numpy(),  # (L,) -> (h, w)
+        cmap=HEAT,
+        vmin=0,
+        vmax=highest,
+        # Pixel centres are whole numbers, so the picture, and with it the grid, ends half a pixel outside.
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        interpolation="bilinear" if smooth else "nearest",
+    )
+    axes.set_axis_off()
+    axes.set_anchor("N")
+
+
+def outline(axes: Axes, boxes: Sequence) -> None:
+    """Boxes as outlines that show on light and dark."""
+    for box in boxes:
+        for colour, line in (("white", 4.0), ("black", 1.6)):
+            corner = (box.x - 0.5, box.y - 0.5)
+            axes.add_patch(Rectangle(corner, box.width, box.height, fill=False, lw=line, edgecolor=colour))
+
+
+def colour_bar(figure: Figure, axes: Sequence[Axes], highest: float, label: str = UNITS) -> None:
+    """The scale that the maps in `axes` share."""
+    scale = ScalarMappable(Normalize(0, highest), HEAT)
+    bar = figure.colorbar(scale, ax=list(axes), fraction=0.04, pad=0.02, aspect=18)
+    bar.set_label(wrapped(label, 2.2), fontsize=12)
+    bar.ax.tick_params(labelsize=11)
+
+
+def overlay(
+    image, weights: Tensor, grid_size: GridSize, *, title: str = "", boxes: Sequence = (), label: str = UNITS,
+    highest: float | None = None, smooth: bool = False,
+) -> Figure:  # fmt: skip
+    """One map over its image with a colour bar. Notebook 04; arguments as in `draw_attention`."""
+    highest = float(weights.max()) if highest is None else highest
+    figure, axes = new_figure(size=(5.2, 4.2))
+    draw_attention(axes[0, 0], image, weights, grid_size, highest=highest, smooth=smooth)
+    outline(axes[0, 0], boxes)
+    axes[0, 0].set_title(title)
+    colour_bar(figure, [axes[0, 0]], highest, label)
+    return figure
+
+
+def film_strip(
+    image,
+    strips: Mapping[str, Sequence[Frame]],
+    grid_size: GridSize,
+    *,
+    side: float = 2.1,
+    columns: int = 7,
+    smooth: bool = False,
+) -> Figure:
+    """Where a decoder looked at each step, a row of panels a strip, all with one colour scale. Notebook 04.
+
+    strips: title -> frames; several strips of one image can be compared. The image itself stands first.
+    columns: panels in a row; longer strips go on in the next row.
+    A wrong label has a cross, a right one a tick; outlines are the boxes of the label.
+    """
+    if not strips or not all(strips.values()):
+        raise ValueError("there is nothing to draw: give at least one strip with at least one frame")
+    across = min(columns, 1 + max(map(len, strips.values())))
+    lines = {name: -(-len(row) // (across - 1)) for name, row in strips.items()}
+    height, width = to_pixels(image).shape[:2]
+    tall = side * min(2.0, height / width)
+    rows = sum(lines.values())
+    figure, axes = new_figure(rows, across, size=(side * across + 1.3, (tall + 0.62) * rows + 0.1))
+    highest = max(float(frame.weights.max()) for row in strips.values() for frame in row)
+    line = 0
+    for name, row in strips.items():
+        for k in range(lines[name]):
+            first = axes[line + k, 0]
+            if k == 0:
+                first.imshow(to_pixels(image), interpolation="antialiased")
+                first.set_title(wrapped(name, side), fontsize=12)
+                first.set_anchor("N")
+            first.set_axis_off()
+            for j, ax in enumerate(axes[line + k, 1:]):
+                t = k * (across - 1) + j
+                ax.set_axis_off()
+                if t >= len(row):
+                    continue
+                frame = row[t]
+                draw_attention(ax, image, frame.weights, grid_size, highest=highest, smooth=smooth)
+                outline(ax, frame.boxes)
+                mark = {None: "", True: " ✓", False: " ✗"}[frame.right]
+                ax.set_title(f"{t + 1}. {frame.label}{mark}\n{frame.probability:.2f}", fontsize=12)
+        line += lines[name]
+    colour_bar(figure, axes.flat, highest)
+    return figure
+
+
+def look_gallery(
+    panels: Sequence[tuple[object, Frame]], grid_size: GridSize, *, columns: int = 4, side: float = 2.5
+) -> Figure:
+    """Single looks at several images, each on a scale of its own: from nothing to its largest weight. Notebook 04.
+
+    panels: (image, frame); the title is the frame's label with its probability.
+    """
+    if not panels:
+        raise ValueError("there is nothing to draw: panels is empty")
+    rows = -(-len(panels) // columns)
+    figure, axes = new_figure(rows, columns, size=(side * columns, (side + 0.6) * rows))
+    for k, ax in enumerate(axes.flat):
+        ax.set_axis_off()
+        if k < len(panels):
+            image, frame = panels[k]
+            draw_attention(ax, image, frame.weights, grid_size, highest=float(frame.weights.max()))
+            outline(ax, frame.boxes)
+            mark = {None: "", True: " ✓", False: " ✗"}[frame.right]
+            ax.set_title(wrapped(f"{frame.label}{mark} {frame.probability:.2f}", side), fontsize=12)
+    return figure
+
+
+def pointing_bars(
+    gradings: Mapping[str, Grading], *, title: str, least: int = 1, value: str = "pointing"
+) -> Figure:
+    """The pointing game by label, a bar for each kind of map, with a mark for chance. Notebook 04.
+
+    gradings: name -> `localization.Grading`. value: "pointing" or "mass". least: labels with fewer looks are left out
+    (of the first grading, which also gives the order).
+    """
+    first = next(iter(gradings.values()))
+    names = [name for name, found in first.labels.items() if found.looks >= least]
+    if not names:
+        raise ValueError(f"no label has {least} looks or more that could be graded")
+    rows = ["all", *names]
+    figure, axes = new_figure(size=(8.4, 1.5 + (0.16 + 0.2 * len(gradings)) * len(rows)))
+    ax = axes[0, 0]
+    thick = 0.8 / len(gradings)
+    for k, (name, grading) in enumerate(gradings.items()):
+        found = [grading.all, *(grading.labels.get(label) for label in names)]
+        y = np.arange(len(rows)) + (k - (len(gradings) - 1) / 2) * thick
+        values = [getattr(g, value) if g else np.nan for g in found]
+        ax.barh(y, values, thick * 0.92, color=PALETTE[k], hatch=("", "//", "..")[k % 3], edgecolor="white")
+    chance = [getattr(g, f"{value}_chance") for g in (first.all, *(first.labels[name] for name in names))]
+    ax.vlines(chance, np.arange(len(rows)) - 0.45, np.arange(len(rows)) + 0.45, color="black", lw=2.5)
+    counts = [first.all.looks, *(first.labels[name].looks for name in names)]
+    ax.set_yticks(range(len(rows)), [f"{name} ({n})" for name, n in zip(rows, counts, strict=True)])
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_xlim(0, 1)
+    what = {
+        "pointing": "how often the largest weight is in a box",
+        "mass": "share of the weights in the boxes",
+    }
+    ax.set(xlabel=what[value], title=title)
+    handles = [
+        Patch(facecolor=PALETTE[k], hatch=("", "//", "..")[k % 3], edgecolor="white")
+        for k in range(len(gradings))
+    ]
+    line = ax.plot([], [], color="black", lw=2.5)
+    ax.legend([*handles, *line], [*gradings, "chance"], ncols=len(gradings) + 1, loc="upper center",
+              bbox_to_anchor=(0.4, -1.1 / (1.5 + 0.36 * len(rows)) - 0.02), frameon=False, fontsize=11)  # fmt: skip
+    return figure
+
+
+def attention_view(
+    image,
+    weights: Tensor,
+    grid_size: GridSize,
+    bars: Mapping[str, Mapping[str, float]],
+    *,
+    highest: float,
+    titles: tuple[str, str, str] = ("", "", ""),
+    boxes: Sequence = (),
+) -> Figure:
+    """An image, a map over it, and bars of the most probable labels. Notebook 04.
+
+    bars: name -> {label: probability}; two of them with the same labels are drawn side by side. titles: of the three.
+    """
+    figure, axes = new_figure(1, 3, size=(12, 4.2), width_ratios=(1, 1.25, 1.0))
+    ax = axes[0, 0]
+    ax.imshow(to_pixels(image), interpolation="antialiased")
+    ax.set_axis_off()
+    ax.set_anchor("N")
+    ax.set_title(titles[0])
+    draw_attention(axes[0, 1], image, weights, grid_size, highest=highest)
+    outline(axes[0, 1], boxes)
+    axes[0, 1].set_title(titles[1])
+    colour_bar(figure, [axes[0, 1]], highest)
+    ax = axes[0, 2]
+    labels = list(next(iter(bars.values())))
+    thick = 0.8 / len(bars)
+    for k, (name, values) in enumerate(bars.items()):
+        y = np.arange(len(labels)) + (k - (len(bars) - 1) / 2) * thick
+        drawn = ax.barh(
+            y, [values[label] for label in labels], thick * 0.92, color=PALETTE[k], label=name,
+            hatch=("", "//")[k % 2], edgecolor="white",
+        )  # fmt: skip
+        ax.bar_label(drawn, fmt="%.2f", padding=3, fontsize=11)
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+    ax.set_xlim(0, 1.2)
+    ax.set_xticks([0, 0.5, 1])
+    ax.set(xlabel="probability", title=titles[2])
+    if len(bars) > 1:
+        ax.legend(fontsize=11, frameon=False, loc="lower right")
+    return figure
