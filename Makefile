@@ -28,14 +28,15 @@ setup: ## make or mend .venv (the others do this first; PYTHON=python3.12 choose
 
 # JupyterLab keeps its settings in .jupyter/ here: nothing of the course lands in the home folder, and a
 # configuration or a kernel in the home folder cannot replace the course's. Its terminals and `!pip` use .venv.
-# (On the command itself: a target's variables would reach the set-up too.)
+# (On the command itself: a target's variables would reach the set-up too. Looking for language servers, which
+# the course does not bring, would start npm.)
 HERE := $(CURDIR)/.jupyter
 LAB = env JUPYTER_CONFIG_DIR="$(HERE)/config" JUPYTER_DATA_DIR="$(HERE)/data" IPYTHONDIR="$(HERE)/ipython" \
 	JUPYTER_RUNTIME_DIR="$(HERE)/runtime" JUPYTER_PREFER_ENV_PATH=1 \
 	VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) -m jupyterlab
 
 lab: setup ## open JupyterLab at notebook 00 (ARGS="--no-browser" for a server)
-	@$(LAB) --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
+	@$(LAB) --ServerApp.root_dir=. --LanguageServerManager.autodetect=False --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 		$(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root) $(ARGS)
 
 test: setup ## the whole suite, every notebook executed (ARGS="-k labels" for a part)

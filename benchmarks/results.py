@@ -14,9 +14,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.experiment import run
 from helpers.files import REPOSITORY, read_json, write_json, write_text
 from helpers.train import parser as train_parser
-from helpers.train import run as train_run
 
 SHOWN = ("mAP", "OP", "OR", "OF1", "CP", "CR", "CF1", "N+")
 BEGIN, END = "<!-- results: begin (written by benchmarks/results.py) -->", "<!-- results: end -->"
@@ -83,7 +83,7 @@ def run_row(row: Row, seed: int, args: argparse.Namespace) -> dict:
         if (folder / "last.pt").exists():
             more.append("--resume")
         print(f"== {row.data}: {row.name}, seed {seed}", flush=True)
-        train_run(train_parser().parse_args([*row.arguments, *more]))
+        run(train_parser().parse_args([*row.arguments, *more]))
     return read_json(folder / "metrics.json")
 
 
@@ -141,6 +141,8 @@ def main() -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False
     ).stdout.strip()
+    order = [name for name, _, _ in VARIANTS]
+    found = {data: dict(sorted(found[data].items(), key=lambda item: order.index(item[0]))) for data in found}
     write_json(numbers, {"commit": commit, "runs": found})
     page = REPOSITORY / "docs" / "results.md"
     write_text(page, put_between(page.read_text(encoding="utf-8"), summary(found)))

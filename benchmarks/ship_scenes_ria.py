@@ -13,8 +13,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from helpers.experiment import run
 from helpers.files import DATA, read_json, write_json
-from helpers.train import parser, print_table, run
+from helpers.train import parser, print_table
 
 NAME = "scenes_ria.safetensors"
 

@@ -22,14 +22,17 @@ from torch import Tensor
 from helpers.attention import AttentionLSTM
 from helpers.batch import Features
 from helpers.labels import STOP_NAME
-from helpers.localization import GridSize, Grading
+from helpers.localization import Grading, GridSize
 from helpers.plots import PALETTE, new_figure, to_pixels, wrapped
+from helpers.search import Decoded
 
 # From nothing to one dark, saturated colour over a pale grey picture: lightness alone tells the order, so that the
 # map reads the same with every kind of colour vision, in print and on a poor projector.
 HEAT = LinearSegmentedColormap.from_list(
-    "heat", [(1.0, 0.75, 0.45, 0.0), (0.96, 0.48, 0.10, 0.55), (0.55, 0.05, 0.30, 0.80), (0.20, 0.0, 0.25, 0.92)]
-)  # fmt: skip
+    "heat",
+    [(0.85, 0.45, 0.1, 0.0), (0.85, 0.38, 0.08, 0.55), (0.55, 0.05, 0.30, 0.8), (0.2, 0.0, 0.25, 0.92)],
+)
+PALEST = 0.55  # black of the picture under a map becomes this grey: a map must stand out on a night, too
 UNITS = "attention: share of the whole, 1/L if equal"
 
 
@@ -45,6 +48,11 @@ class Trace:
     probability: Tensor
     attention: Tensor
     gate: Tensor
+
+    @property
+    def step_probability(self) -> Tensor:
+        """(T,) float32, of what was named."""
+        return self.probability.gather(1, self.tokens.unsqueeze(1)).squeeze(1)
 
 
 @torch.inference_mode()
@@ -110,23 +118,27 @@ class Frame(NamedTuple):
     boxes: Sequence = ()
 
 
-def frames(tracing: Trace, labels: Sequence[str], record=None) -> list[Frame]:
-    """The steps of a `Trace` as frames; labels: names of the C labels; record: the truth, where known. Notebook 04."""
+def frames(source: Trace | Decoded, labels: Sequence[str], record=None, *, image: int = 0) -> list[Frame]:
+    """The steps of a `Trace`, or of one image of a `Decoded` up to its `<stop>`, as frames. Notebook 04.
+
+    labels: names of the C labels. record: the truth (`datasets.Record`), where it is known. image: row of the
+    `Decoded`. Raises ValueError for a decoding without attention.
+    """
+    if isinstance(source, Decoded):
+        if source.attention is None:
+            raise ValueError("this decoding has no attention to show: its decoder does not look at a grid")
+        steps = min(int(source.lengths[image]) + 1, source.tokens.shape[1])
+        tokens, attention = source.tokens[image, :steps], source.attention[image, :steps]
+        probability = source.step_probability[image, :steps]
+    else:
+        tokens, attention, probability = source.tokens, source.attention, source.step_probability
     result = []
-    for token, probability, weights in zip(
-        tracing.tokens.tolist(), tracing.probability, tracing.attention, strict=True
-    ):
+    for token, p, weights in zip(tokens.tolist(), probability.tolist(), attention, strict=True):
         name = labels[token] if token < len(labels) else STOP_NAME
         known = record is not None and name != STOP_NAME
-        result.append(
-            Frame(
-                weights,
-                name,
-                float(probability[token]),
-                name in record.labels if known else None,
-                [box for box in record.boxes if box.label == name] if known else (),
-            )
-        )
+        right = name in record.labels if known else None
+        boxes = [box for box in record.boxes if box.label == name] if known else ()
+        result.append(Frame(weights, name, p, right, boxes))
     return result
 
 
@@ -145,7 +157,7 @@ def draw_attention(
     pixels = to_pixels(image).astype(float)
     pixels = pixels / 255 if pixels.max() > 1 else pixels
     grey = pixels[..., :3] @ np.array([0.299, 0.587, 0.114]) if pixels.ndim == 3 else pixels
-    axes.imshow(0.35 + 0.65 * grey, cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
+    axes.imshow(PALEST + (1 - PALEST) * grey, cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
     height, width = grey.shape
     axes.imshow(
         weights.detach().float().cpu().view(h, w).numpy(),  # (L,) -> (h, w)
@@ -276,7 +288,7 @@ def pointing_bars(
     figure, axes = new_figure(size=(8.4, 1.5 + (0.16 + 0.2 * len(gradings)) * len(rows)))
     ax = axes[0, 0]
     thick = 0.8 / len(gradings)
-    for k, (name, grading) in enumerate(gradings.items()):
+    for k, grading in enumerate(gradings.values()):
         found = [grading.all, *(grading.labels.get(label) for label in names)]
         y = np.arange(len(rows)) + (k - (len(gradings) - 1) / 2) * thick
         values = [getattr(g, value) if g else np.nan for g in found]

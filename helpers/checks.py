@@ -580,6 +580,10 @@ def check_greedy(answer: Any) -> str:
         call.expect(isinstance(call.value, list), expected=expected, hint="The answer is a list of ids.")
         found = [int(token) for token in call.value]
         call.expect(stop not in found, expected=expected, hint="<stop> ends the list and is not in it.")
+        goes_on = len(expected) < most and found[: len(expected)] == expected != found
+        call.expect(
+            not goes_on, expected=expected, hint="It goes on after <stop> has won: end the list there."
+        )
         twice = "A label is named twice: what has been named must not win again (set its score to -inf)."
         call.expect(len(set(found)) == len(found), expected=expected, hint=twice)
         call.expect(found == expected, expected=expected, hint=hint)

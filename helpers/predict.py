@@ -1,6 +1,7 @@
 """Label images from the command line: `python -m helpers.predict image.jpg --checkpoint runs/ria/checkpoint.safetensors`.
 
-Prints the labels with their probabilities and saves a picture with both beside each image.
+Prints the labels with their probabilities and saves a picture with both beside each image. With --attention it also
+saves where a decoder with attention looked at each step.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 
+from helpers.attention import AttentionLSTM
 from helpers.batch import Batch
 from helpers.checkpoints import Checkpoint, load_checkpoint
 from helpers.files import replacing
 from helpers.images import open_image
 from helpers.systems import Prediction
 from helpers.transforms import eval_transform
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,23 @@ def predict_images(checkpoint: Checkpoint, images: list[Image.Image]) -> Predict
     return checkpoint.system.predict(batch.to(device))
 
 
+def require_attention(checkpoint: Checkpoint, path: Path) -> None:
+    """Raise ValueError where the checkpoint's system does not attend."""
+    if not isinstance(getattr(checkpoint.system, "decoder", None), AttentionLSTM):
+        raise ValueError(
+            f"the system in {path} ({checkpoint.config.get('system', 'of another kind')}) has no attention to show: "
+            "leave out --attention, or train one that has, with python -m helpers.train --system attention"
+        )
+
+
+def film_of(prediction: Prediction, checkpoint: Checkpoint, image: Image.Image) -> Figure:
+    """Where the decoder looked at each step, over the image: the first of the prediction. Notebook 04."""
+    from helpers.attention_plots import film_strip, frames
+
+    film = frames(prediction.decoded, checkpoint.vocabulary.labels)
+    return film_strip(image, {"image": film}, checkpoint.system.encoder.grid_size)
+
+
 def parser() -> argparse.ArgumentParser:
     """All options."""
     p = argparse.ArgumentParser(prog="python -m helpers.predict", description="Name the labels of images.")
@@ -73,18 +96,26 @@ def parser() -> argparse.ArgumentParser:
         "--checkpoint", type=Path, required=True, help="checkpoint.safetensors of a training folder"
     )
     p.add_argument("--output", type=Path, help="folder for the pictures (default: beside each image)")
+    p.add_argument(
+        "--attention",
+        action="store_true",
+        help="also save <name>-attention.png: where the decoder looked before each label",
+    )
     p.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     return p
 
 
 def run(args: argparse.Namespace) -> None:
-    """Label every image; each picture is saved as <name>-labels.png."""
+    """Label every image; each picture is saved as <name>-labels.png, film strips as <name>-attention.png."""
     from helpers.plots import labelled_image, to_png
 
     checkpoint = load_checkpoint(args.checkpoint, device=args.device)
+    if args.attention:
+        require_attention(checkpoint, args.checkpoint)
     for path in args.images:
         image = open_image(path)
-        named = name_labels(predict_images(checkpoint, [image]), checkpoint)[0]
+        prediction = predict_images(checkpoint, [image])
+        named = name_labels(prediction, checkpoint)[0]
         print(f"{path}")
         for label, probability in zip(named.labels, named.probabilities, strict=True):
             print(f"  {probability:5.2f}  {label}")
@@ -96,6 +127,11 @@ def run(args: argparse.Namespace) -> None:
                 to_png(labelled_image(image, named.labels, named.probabilities, title=path.name))
             )
         print(f"  picture: {target}")
+        if args.attention:
+            target = target.with_name(f"{path.stem}-attention.png")
+            with replacing(target) as temporary:
+                temporary.write_bytes(to_png(film_of(prediction, checkpoint, image)))
+            print(f"  attention: {target}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -116,7 +116,7 @@ def fit(
     on_epoch: called with (model, the epoch's numbers) after every validation.
 
     Returns one dict an epoch: epoch, train_loss, learning_rate, val_<metric>. Raises FloatingPointError when the
-    loss stops being finite (nothing of that epoch is kept), KeyError when `select` is not among the metrics.
+    loss stops being finite (nothing of that epoch is kept), ValueError when `select` is not among the metrics.
     """
     options = options or FitOptions()
     device = torch.device(device)
@@ -164,7 +164,7 @@ def fit(
             )
             metrics = validate(judged)
             if select not in metrics:
-                raise KeyError(
+                raise ValueError(
                     f"there is no validation metric {select!r} to select on; there are {sorted(metrics)}"
                 )
             row = {

@@ -82,7 +82,7 @@ def gradients(decoder: AttentionLSTM, outputs: tuple[Tensor, Tensor], grid: Tens
     """Of a loss that reads logits and attention, for every parameter and the grid."""
     logits, attention = outputs
     torch.manual_seed(1)
-    loss = (logits * torch.randn_like(logits)).sum() + 3 * (attention * torch.randn_like(attention)).sum()
+    loss = (logits * torch.randn(logits.shape)).sum() + 3 * (attention * torch.randn(attention.shape)).sum()
     named = dict(decoder.named_parameters())
     return dict(zip([*named, "grid"], torch.autograd.grad(loss, [*named.values(), grid]), strict=True))
 

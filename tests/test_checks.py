@@ -513,7 +513,7 @@ def test_greedy_accepts_right_answers(capsys: pytest.CaptureFixture[str]) -> Non
         ("repeats", "named twice"),
         ("zero", "named twice"),
         ("stop after a repeat", "the best of what is left"),
-        ("never stops", "until <stop> wins"),
+        ("never stops", "goes on after <stop>"),
         ("keeps stop", "<stop> ends the list"),
         ("feeds start", "Start with the token"),
         ("no state", "Give `step` the state"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import predict, train
+from helpers import experiment, predict, train
 from helpers.checkpoints import load_checkpoint
 from helpers.files import load_state
 from helpers.scenes import write_scenes
@@ -70,7 +70,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(scenes, tmp_path, monkey
         return fit(*args, **options, on_epoch=[stop])
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "fit", interrupted)
+        patch.setattr(experiment, "fit", interrupted)
         assert train.main(arguments(scenes, tmp_path / "broken", *more)) == 130
     assert "--resume" in capsys.readouterr().err
     assert not (tmp_path / "broken" / "checkpoint.safetensors").exists()
@@ -83,7 +83,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(scenes, tmp_path, monkey
 
 @pytest.mark.slow
 def test_fine_tuning_goes_through_the_images(scenes: Path, tmp_path: Path) -> None:
-    before = train.make_encoder(
+    before = experiment.make_encoder(
         train.parser().parse_args(arguments(scenes, tmp_path, "--no-freeze"))
     ).state_dict()
     assert (

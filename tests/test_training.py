@@ -222,7 +222,7 @@ def test_what_cannot_be_trained_or_selected_is_refused(loader) -> None:
     frozen = make_model().requires_grad_(False)
     with pytest.raises(ValueError, match="everything is frozen"):
         run(frozen, loader)
-    with pytest.raises(KeyError, match="no validation metric 'mAPP'"):
+    with pytest.raises(ValueError, match="no validation metric 'mAPP'"):
         run(make_model(), loader, select="mAPP", options=FitOptions(epochs=1))
     for bad in ({"epochs": 0}, {"ema_decay": 1.0}, {"patience": 0}):
         with pytest.raises(ValueError, match=next(iter(bad))):

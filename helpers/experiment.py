@@ -1,0 +1,233 @@
+"""One training run from its options: data, encoder, cache, system, fit, thresholds, test. Used by `helpers.train`."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch.utils.data import DataLoader
+
+from helpers.checkpoints import save_checkpoint
+from helpers.datasets import AnnotatedImages, ImageDataset, load, make_loader
+from helpers.encoders import Encoder, build_encoder
+from helpers.features import FeatureDataset, encode_records
+from helpers.files import read_json, write_json
+from helpers.glove import load_glove
+from helpers.labels import label_frequency
+from helpers.systems import NEEDS_GRID, System, build
+from helpers.training import FitOptions, fit, predict_all
+from helpers.transforms import eval_transform, train_transform
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """The three splits, batched; train and validation in the order of training."""
+
+    train: DataLoader
+    val: DataLoader
+    test: DataLoader
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is the first of cuda, mps, cpu that works; a device that is not there is refused."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda, but torch sees no CUDA device here: use --device cpu")
+    return device
+
+
+def make_encoder(args: argparse.Namespace) -> Encoder:
+    """The encoder that the options name, with the defaults of the data set."""
+    backbone = args.backbone or ("scenes_cnn" if args.data == "scenes" else "resnet50")
+    weights = args.weights or ("scenes" if backbone == "scenes_cnn" else "imagenet")
+    torch.manual_seed(args.seed)
+    return build_encoder(
+        backbone,
+        weights=None if weights == "none" else weights,
+        image_size=args.image_size,
+        freeze=args.freeze,
+    )
+
+
+def make_loaders(
+    data: AnnotatedImages, encoder: Encoder, args: argparse.Namespace, device: torch.device
+) -> Loaders:
+    """Batches of cached features where the encoder is frozen, of images where it learns."""
+    frequency = label_frequency([data.vocabulary.encode(r.labels) for r in data.train], len(data.vocabulary))
+    loaders = {}
+    for split in ("train", "val", "test"):
+        records = data.split(split)
+        train = split == "train"
+        order = {"order": args.order, "frequency": frequency}
+        if args.freeze:
+            cached = encode_records(
+                encoder,
+                records,
+                args.cache_dir,
+                grid=args.system in NEEDS_GRID,
+                flip=train and args.flip,
+                device=device,
+                num_workers=args.num_workers,
+            )
+            dataset = FeatureDataset(cached, records, data.vocabulary, augment=train and args.flip, **order)
+        else:
+            flip = 0.5 if args.flip else 0.0
+            transform = (
+                train_transform(encoder.preprocessing, horizontal_flip=flip)
+                if train
+                else eval_transform(encoder.preprocessing)
+            )
+            dataset = ImageDataset(records, data.vocabulary, transform, **order)
+        loaders[split] = make_loader(
+            dataset,
+            batch_size=args.batch_size,
+            shuffle=train,
+            seed=args.seed,
+            num_workers=0 if args.freeze else args.num_workers,
+            pin_memory=device.type == "cuda",
+        )
+    return Loaders(**loaders)
+
+
+def system_options(data: AnnotatedImages, args: argparse.Namespace) -> dict[str, Any]:
+    """The options of `systems.build`, all of JSON, so that a checkpoint can rebuild the system."""
+    if args.system == "bce":
+        return {"loss": args.loss, "thresholds": args.thresholds, "hidden_size": args.hidden or 0}
+    options = {
+        "hidden_size": args.hidden or 512,
+        "feature_dropout": args.feature_dropout,
+        "input_dropout": args.input_dropout,
+        "output_dropout": args.output_dropout,
+        "embedding_size": args.embedding,
+        "max_labels": max(1, *(len(r.labels) for r in data.train)),
+        "label_smoothing": args.label_smoothing,
+    }
+    if args.system == "attention":
+        options |= {
+            "attention_size": args.attention_size,
+            "attention_dropout": args.attention_dropout,
+            "attention_penalty": args.attention_penalty,
+        }
+    return options
+
+
+def make_system(
+    data: AnnotatedImages, encoder: Encoder, args: argparse.Namespace
+) -> tuple[System, dict[str, Any]]:
+    """The untrained system and the options that rebuild it. The embedding size follows GloVe where given."""
+    options = system_options(data, args)
+    vectors = {}
+    if args.glove is not None and "embedding_size" in options:
+        glove = load_glove(args.glove, data.vocabulary, seed=args.seed)
+        if glove.missing:
+            print(f"no vector for {', '.join(glove.missing)}: drawn at random")
+        options["embedding_size"] = glove.vectors.shape[1]
+        vectors = {"vectors": glove.vectors}
+    torch.manual_seed(args.seed)
+    system = build(
+        args.system,
+        data.vocabulary,
+        encoder.dim,
+        encoder=None if args.freeze else encoder,
+        **options,
+        **vectors,
+    )
+    return system, options
+
+
+def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Train, select, calibrate, test; leave everything in `args.output`. Returns the metrics by split."""
+    started = time.perf_counter()
+    device = pick_device(args.device)
+    if (args.output / "checkpoint.safetensors").exists() and not args.resume:
+        raise ValueError(f"{args.output} holds a finished run already: choose another --output, or delete it")
+    data = load(
+        args.data,
+        args.data_dir,
+        unlabelled="drop" if args.drop_unlabelled else "keep",
+        download=args.download,
+    )
+    print(data.describe())
+    encoder = make_encoder(args).to(device)
+    config = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    if args.resume and (args.output / "config.json").exists():
+        _refuse_changes(read_json(args.output / "config.json")["arguments"], config)
+    loaders = make_loaders(data, encoder, args, device)
+    encoded = time.perf_counter()
+    system, options = make_system(data, encoder, args)
+    write_json(
+        args.output / "config.json", {"arguments": config, "options": options, "encoder": encoder.name}
+    )
+    fit_options = FitOptions(
+        epochs=args.epochs,
+        learning_rate=args.lr,
+        weight_decay=args.weight_decay,
+        clip_norm=args.clip_norm,
+        ema_decay=args.ema,
+        patience=args.patience,
+        amp=args.amp,
+        seed=args.seed,
+    )
+    history = fit(
+        system,
+        loaders.train,
+        validate=lambda model: predict_all(model, loaders.val, device=device).metrics(),
+        select=args.select or system.select,
+        options=fit_options,
+        device=device,
+        output=args.output,
+        resume=args.resume,
+    )
+    val = predict_all(system, loaders.val, device=device)
+    if val.scores is not None:
+        system.calibrate(val.scores, val.target)
+        val = predict_all(system, loaders.val, device=device)
+    metrics = {"val": val.metrics(), "test": predict_all(system, loaders.test, device=device).metrics()}
+    seconds = {"encoding": encoded - started, "total": time.perf_counter() - started}
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
+    where = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type}, {torch.get_num_threads()} threads"
+    )
+    write_json(
+        args.output / "metrics.json",
+        {**metrics, "history": history, "seconds": seconds, "device": where, "versions": versions},
+    )
+    save_checkpoint(
+        args.output / "checkpoint.safetensors",
+        system,
+        encoder,
+        name=args.system,
+        options=options,
+        config=config,
+        metrics=metrics,
+        half=args.half,
+    )
+    return metrics
+
+
+def _refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """A resumed run must be the same run."""
+    free = {"resume", "device", "num_workers", "output", "cache_dir"}
+    changed = [
+        f"{k}: {before[k]} -> {now[k]}" for k in now if k not in free and k in before and before[k] != now[k]
+    ]
+    if changed:
+        raise ValueError(
+            f"--resume, but the options changed ({'; '.join(changed)}): use the same, or a new --output"
+        )
