@@ -52,6 +52,7 @@ VARIANTS = (
     ("ria, rare-first", RIA, ""),
     ("ria, frequent-first", RIA, "--order frequent-first"),
     ("ria, random order", RIA, "--order random"),
+    ("ria, features not standardised", RIA, "--no-standardize"),
 )
 
 

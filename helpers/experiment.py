@@ -105,6 +105,7 @@ def system_options(data: AnnotatedImages, args: argparse.Namespace) -> dict[str,
         return {"loss": args.loss, "thresholds": args.thresholds, "hidden_size": args.hidden or 0}
     options = {
         "hidden_size": args.hidden or 512,
+        "standardize": args.standardize,
         "feature_dropout": args.feature_dropout,
         "input_dropout": args.input_dropout,
         "output_dropout": args.output_dropout,

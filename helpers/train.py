@@ -83,6 +83,12 @@ def parser() -> argparse.ArgumentParser:
         help="on the image feature of a decoder (default: %(default)s)",
     )
     g.add_argument(
+        "--standardize",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="give the features of a decoder mean 0 and variance 1",
+    )
+    g.add_argument(
         "--input-dropout",
         type=float,
         default=0.0,

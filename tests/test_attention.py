@@ -80,7 +80,7 @@ def formulas(
 
 def gradients(decoder: AttentionLSTM, outputs: tuple[Tensor, Tensor], grid: Tensor) -> dict[str, Tensor]:
     """Of a loss that reads logits and attention, for every parameter and the grid."""
-    logits, attention = outputs
+    logits, attention = (x.to(grid.dtype) for x in outputs)
     torch.manual_seed(1)
     loss = (logits * torch.randn(logits.shape)).sum() + 3 * (attention * torch.randn(attention.shape)).sum()
     named = dict(decoder.named_parameters())
@@ -120,13 +120,15 @@ def test_the_attention_of_a_step_uses_the_hidden_state_before_it(double: None) -
     assert (decoder(features, tokens)[1] - wrong).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("chunk_bytes", [1, 2 * L * A * 8, 2**30])  # one image at a time, 2 + 2 + 1, all
+@pytest.mark.parametrize("chunk_bytes", [1, 2 * 4 * 5 * 8, 2**30])  # pieces of 1, of 2 and 1, of all 3 images
 def test_the_written_out_backward_pass(
     double: None, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
 ) -> None:
     monkeypatch.setattr(module, "CHUNK_BYTES", chunk_bytes)
-    weights = make()._weights()
-    shapes = [(T, B, 4 * H), (B, H), (B, H), (B, L, D), (B, L, A), *(w.shape for w in weights)]
+    steps, batch, cells, size, hidden, keys = 3, 3, 4, 2, 3, 5
+    weights = AttentionLSTM(C, size, hidden_size=hidden, attention_size=keys)._weights()
+    shapes = [(steps, batch, 4 * hidden), (batch, hidden), (batch, hidden), (batch, cells, size)]
+    shapes += [(batch, cells, keys), *(w.shape for w in weights)]
     arguments = [torch.randn(shape, requires_grad=True) for shape in shapes]
     assert torch.autograd.gradcheck(TeacherForcing.apply, arguments)
 
@@ -267,19 +269,19 @@ def test_bfloat16_gives_the_same_labels(trained: tuple[AttentionLSTM, Features, 
     assert logits.dtype == torch.bfloat16
 
 
-def test_bfloat16_gradients_point_the_same_way(trained: tuple[AttentionLSTM, Features, Tensor]) -> None:
+def test_bfloat16_gradients_are_as_good_as_autograds(trained: tuple[AttentionLSTM, Features, Tensor]) -> None:
     decoder, features, tokens = trained[0], trained[1], make_tokens(16)
     grid = features.grid.clone().requires_grad_()
-    exact = gradients(decoder, decoder(features._replace(grid=grid), tokens), grid)
-    with torch.autocast("cpu", torch.bfloat16):
-        outputs = decoder(features._replace(grid=grid), tokens)
-        half = gradients(
-            decoder, tuple(x.float() for x in outputs), grid
-        )  # backward inside autocast on purpose
+    features = features._replace(grid=grid)
+    exact = gradients(decoder, decoder(features, tokens), grid)
+    with torch.autocast("cpu", torch.bfloat16):  # the backward pass inside it as well, on purpose
+        fast = gradients(decoder, decoder(features, tokens), grid)
+        plain = gradients(decoder, Decoder.forward(decoder, features, tokens), grid)
     for name in set(exact) - {"score.bias"}:  # whose gradient is 0
-        similarity = F.cosine_similarity(exact[name].flatten(), half[name].float().flatten(), dim=0)
-        assert similarity > 0.99, f"{name}: {similarity}"
-        assert half[name].dtype == torch.float32
+        ours, theirs = (
+            float(F.cosine_similarity(exact[name].flatten(), x[name].flatten(), dim=0)) for x in (fast, plain)
+        )
+        assert ours > 0.95 and ours > theirs - 0.01, f"{name}: {ours}, plain steps {theirs}"
 
 
 def test_float16_features_from_a_cache_are_accepted(trained: tuple[AttentionLSTM, Features, Tensor]) -> None:
@@ -461,8 +463,9 @@ def test_the_doubly_stochastic_penalty_counts_valid_steps_only() -> None:
     attention = torch.rand(3, T, L).softmax(2).requires_grad_()
     lengths = torch.tensor([0, 2, T - 1])
     penalty = doubly_stochastic_penalty(attention, lengths)
+    numbers = attention.tolist()
     expected = [
-        (1 - sum(float(attention[b, t, i]) for t in range(int(lengths[b]) + 1))) ** 2
+        (1 - sum(numbers[b][t][i] for t in range(int(lengths[b]) + 1))) ** 2
         for b in range(3)
         for i in range(L)
     ]
