@@ -14,6 +14,8 @@ RUN := $(BIN)/python
 # A PYTHONPATH from somebody's shell would put other packages before the pinned ones.
 unexport PYTHONPATH
 unexport PYTHONHOME
+# matplotlib keeps its list of fonts here, and no matplotlibrc from the home folder changes the figures.
+export MPLCONFIGDIR := $(CURDIR)/.jupyter/matplotlib
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lab test fast notebooks bench lint lock clean
@@ -22,8 +24,13 @@ help: ## list these commands
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
 		printf '  make %-10s %s\n' "$$name" "$$text"; done
 
+define need_python
+@command -v "$(PYTHON)" >/dev/null || { echo "set-up: there is no '$(PYTHON)' on the PATH: install Python 3.11 \
+or newer, or name one: make $(or $(firstword $(MAKECMDGOALS)),lab) PYTHON=/path/to/python3" >&2; exit 1; }
+endef
+
 setup: ## make or mend .venv (the others do this first; PYTHON=python3.12 chooses the Python)
-	@command -v "$(PYTHON)" >/dev/null || { echo "set-up: there is no '$(PYTHON)' on the PATH: install Python 3.11 or newer, or name one: make $(or $(MAKECMDGOALS),lab) PYTHON=/path/to/python3" >&2; exit 1; }
+	$(need_python)
 	@GOAL="$(firstword $(MAKECMDGOALS))" "$(PYTHON)" .ci/setup.py $(if $(findstring command,$(origin PYTHON)),--this-python)
 
 # JupyterLab keeps its settings in .jupyter/ here: nothing of the course lands in the home folder, and a
@@ -36,8 +43,8 @@ LAB = env JUPYTER_CONFIG_DIR="$(HERE)/config" JUPYTER_DATA_DIR="$(HERE)/data" IP
 	VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) -m jupyterlab
 
 lab: setup ## open JupyterLab at notebook 00 (ARGS="--no-browser" for a server)
-	@$(LAB) --ServerApp.root_dir=. --LanguageServerManager.autodetect=False --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
-		$(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root) $(ARGS)
+	@$(LAB) --ServerApp.root_dir=. --LanguageServerManager.autodetect=False \
+		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root) $(ARGS)
 
 test: setup ## the whole suite, every notebook executed (ARGS="-k labels" for a part)
 	@$(RUN) -m pytest $(ARGS)
@@ -49,7 +56,7 @@ notebooks: setup ## execute every notebook and store its outputs (ARGS="notebook
 	@$(RUN) -m helpers.notebooks $(ARGS)
 
 bench: setup ## list the benchmarks; run one with NAME=…
-	@if [ -n "$(NAME)" ]; then $(RUN) "benchmarks/$(NAME).py" $(ARGS); else \
+	@if [ -n "$(NAME)" ]; then $(RUN) -m "benchmarks.$(NAME)" $(ARGS); else \
 		for file in benchmarks/*.py; do printf '  make bench NAME=%-22s %s\n' "$$(basename "$$file" .py)" \
 			"$$(sed -n '1s/^"""\([^"]*\).*/\1/p' "$$file")"; done; fi
 
@@ -57,6 +64,7 @@ lint: setup ## style of code and notebooks (ARGS="--fix" mends what it can)
 	@$(RUN) -m ruff check . $(ARGS) && $(RUN) -m ruff format $(if $(findstring --fix,$(ARGS)),,--check) .
 
 lock: ## compile requirements.txt from pyproject.toml (ARGS="--upgrade" for newer versions)
+	$(need_python)
 	@"$(PYTHON)" .ci/setup.py lock $(ARGS)
 
 clean: ## remove .venv and every cache; data stays

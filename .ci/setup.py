@@ -270,6 +270,7 @@ def make_importable(site: Path) -> None:
 def set_up(*, this_python: bool) -> None:
     if this_python and sys.version_info[:2] < OLDEST:
         raise too_old()
+    pinned_names()  # says so where there are none, before anything is touched
     reason = fault(this_python=this_python)
     if not reason:
         install(fresh=False)

@@ -157,22 +157,20 @@ def seconds(work: Callable[[], object], device: torch.device) -> tuple[float, fl
 
 def peaks(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
     """FLOP/s of the fastest large matrix product and bytes/s (read and written) of a large copy."""
-    side = 2048 if device.type == "cpu" else 8192
-    a = torch.randn(side, side, device=device, dtype=dtype)
-    image = torch.randn(8, side, 1, side // 8, device=device, dtype=dtype).to(
-        memory_format=torch.channels_last
-    )
-    source = torch.randn(2**27, device=device)  # 512 MiB: no cache holds it
+    # On a CPU small enough to fit between two turns of whoever else uses the machine, too large for its caches.
+    side, numbers = (1024, 2**25) if device.type == "cpu" else (8192, 2**27)
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    source = torch.randn(numbers, device=device)
     target = torch.empty_like(source)
-    products = [lambda: a @ a, lambda: F.conv2d(image, a[:, :, None, None])]  # the CPU's libraries differ
+    # The same product as a 1x1 convolution: a CPU's two libraries differ (see `helpers.attention.linear`).
+    pictures, filters = a.view(32, -1, side).mT.unsqueeze(2), b[:, :, None, None]
+    products = [lambda: a @ b, lambda: F.conv2d(pictures, filters)]
 
     def best(work: Callable[[], object]) -> float:
-        return min(seconds(work, device)[0] for _ in range(8))
+        return min(seconds(work, device)[0] for _ in range(60))
 
     with torch.inference_mode():
-        return 2 * side**3 / min(map(best, products)), 2 * 4 * len(source) / best(
-            lambda: target.copy_(source)
-        )
+        return 2 * side**3 / min(map(best, products)), 2 * source.nbytes / best(lambda: target.copy_(source))
 
 
 def build(s: Shapes, device: torch.device) -> tuple[dict[str, Decoder], Features, Tensor]:

@@ -1,9 +1,12 @@
 """A decoder that looks at the image again at every step: additive attention over the grid and an LSTM.
 
-Three ideas make it fast, and none of them changes the result:
-the grid is projected once per image (`start`), not once per step; everything that reads the previous hidden
-state is one matrix product; and teacher forcing has its backward pass written out (`TeacherForcing`), so that
-the gradient of a weight is one product over all steps. `benchmarks/attention_speed.py` measures them.
+The step is `advance`, the decoder `AttentionLSTM`; the rest is speed, which does not change the result:
+- the grid is projected once per image (`start`), not once per step;
+- all that reads the previous hidden state is one matrix product, and the scores are one pass over the keys;
+- teacher forcing has its backward pass written out (`TeacherForcing`): a weight's gradient is one product over
+  all steps, and nothing as large as the keys is kept;
+- on some CPUs a matrix product is faster as a convolution (`linear`).
+`benchmarks/attention_speed.py` measures them together.
 """
 
 from __future__ import annotations
@@ -67,90 +70,6 @@ class Inspection(NamedTuple):
     gate: Tensor
 
 
-def doubly_stochastic_penalty(attention: Tensor, lengths: Tensor) -> Tensor:
-    """Ask that every cell be looked at once in all: the mean over images and cells of (1 - Σ_t α_ti)².
-
-    attention: (B, T, L). lengths: (B,) int64, labels of each image; its valid steps are the labels and `<stop>`,
-    the padding after them does not count. Returns a scalar to add to the loss (Xu et al., "Show, Attend and
-    Tell", ICML 2015, eq. 14; weight 1 there). Taught in notebook 04.
-    """
-    steps = torch.arange(attention.shape[1], device=attention.device)
-    valid = steps <= lengths.unsqueeze(1)  # (B, T)
-    looked = (attention * valid.unsqueeze(2)).sum(1)  # (B, L)
-    return (1.0 - looked).square().mean()
-
-
-def additive_attention(keys: Tensor, query: Tensor, weights: Weights) -> Tensor:
-    """α = softmax over the cells of v·ReLU(key + query) + b. Taught in notebook 04.
-
-    keys: (B, L, A). query: (B, K, A), K queries an image. Returns (B, K, L), float32 (float64 for float64).
-
-    ReLU(k + q) = max(k, -q) + q, and v·q is the same for every cell of an image, so the softmax does not see
-    it: one pass over the keys instead of two (Bahdanau et al., ICLR 2015; ReLU as in later captioners).
-    """
-    # float32 from here on: half precision would round away the differences that the softmax lives on.
-    threshold = -widened(query)
-    v, b = weights.score.to(threshold.dtype), weights.score_bias.to(threshold.dtype)
-    (batch, cells, size), queries = keys.shape, query.shape[1]
-    with torch.autocast(keys.device.type, enabled=False):
-        if keys.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            highest = torch.maximum(keys.unsqueeze(1), threshold.unsqueeze(2))  # (B, K, L, A)
-            return F.linear(highest, v, b).squeeze(3).softmax(2)
-        scores = threshold.new_empty(batch, queries, cells)
-        for images, highest in chunks(keys, queries, threshold.dtype):  # highest: a buffer (b, K, L, A)
-            torch.maximum(keys[images].unsqueeze(1), threshold[images].unsqueeze(2), out=highest)
-            torch.mv(
-                highest.view(-1, size), v[0], out=scores[images].view(-1)
-            )  # (b * K * L, A) -> (b * K * L,)
-        return (scores + b).softmax(2)
-
-
-def advance(
-    inputs: Tensor,
-    hidden: Tensor,
-    cell: Tensor,
-    grid: Tensor,
-    keys: Tensor,
-    weights: Weights,
-    attention: Tensor | None = None,
-) -> Moment:
-    """One step of the attention LSTM, from the label's share of the LSTM gates to the next hidden state.
-
-    inputs: (R, 4H), W_x x + b. hidden, cell: (R, H). grid: (B, L, D). keys: (B, L, A). R = B * K, the K rows
-    of an image side by side. attention: (R, L), to be used instead of the decoder's own.
-    """
-    (batch, cells, size), rows = grid.shape, len(hidden)
-    from_hidden = linear(hidden.to(weights.hidden.dtype), weights.hidden, weights.hidden_bias)
-    query, gate, gates = from_hidden.split([keys.shape[2], size, inputs.shape[1]], 1)
-    if attention is None:
-        attention = additive_attention(keys, query.unflatten(0, (batch, -1)), weights).view(rows, cells)
-    context = torch.bmm(attention.view(batch, -1, cells).to(grid.dtype), grid).view(rows, size)
-    gate = gate.sigmoid()
-    gates = gates + inputs + linear(gate * context, weights.context)  # (R, 4H)
-    # float32 from here on: the cell state is a sum over all steps.
-    i, f, g, o = widened(gates).chunk(4, 1)  # (R, H) each
-    i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
-    cell = f * cell + i * g
-    return Moment(o * cell.tanh(), cell, attention, gate, context, query, (i, f, g, o))
-
-
-def widened(x: Tensor) -> Tensor:
-    """`x` in float32 where it is half precision, else as it is."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def chunks(keys: Tensor, queries: int, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
-    """The images in pieces, each with the same buffer (b, queries, L, A) to write to; keys: (B, L, A)."""
-    batch, cells, size = keys.shape
-    images = batch
-    if keys.device.type == "cpu":
-        images = min(batch, max(1, CHUNK_BYTES // (queries * cells * size * dtype.itemsize)))
-    buffer = torch.empty(images, queries, cells, size, dtype=dtype, device=keys.device)
-    for first in range(0, batch, images):
-        piece = slice(first, min(first + images, batch))
-        yield piece, buffer[: piece.stop - piece.start]
-
-
 def groups(image: Tensor, filters: Tensor) -> int:
     """How many pictures to cut the rows of `image` (m, k) into for `linear`'s convolution; 0: use a plain product.
 
@@ -191,13 +110,83 @@ def linear_backward(d_result: Tensor, weight: Tensor) -> Tensor:
     if not (g := groups(weight, d_result)):
         return d_result @ weight
     size = (len(d_result), weight.shape[1], 1, 1)
-    pictures, d_pictures = as_pictures(weight, g), as_pictures(d_result.mT.contiguous(), g)
+    pictures, d_pictures = as_pictures(weight, g), as_pictures(d_result.mT, g)
     return torch.nn.grad.conv2d_weight(pictures, size, d_pictures)[:, :, 0, 0]
 
 
 def as_pictures(rows: Tensor, g: int) -> Tensor:
-    """(m, k) -> (g, k, 1, m / g), channels last: nothing is copied."""
-    return rows.unflatten(0, (g, -1)).mT.unsqueeze(2)
+    """(m, k) -> (g, k, 1, m / g), channels last: where the rows are contiguous nothing is copied."""
+    return rows.contiguous().unflatten(0, (g, -1)).mT.unsqueeze(2)
+
+
+def widened(x: Tensor) -> Tensor:
+    """`x` in float32 where it is half precision, else as it is."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def chunks(keys: Tensor, queries: int, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+    """The images in pieces, each with the same buffer (b, queries, L, A) to write to; keys: (B, L, A)."""
+    batch, cells, size = keys.shape
+    images = batch
+    if keys.device.type == "cpu":
+        images = min(batch, max(1, CHUNK_BYTES // (queries * cells * size * dtype.itemsize)))
+    buffer = torch.empty(images, queries, cells, size, dtype=dtype, device=keys.device)
+    for first in range(0, batch, images):
+        piece = slice(first, min(first + images, batch))
+        yield piece, buffer[: piece.stop - piece.start]
+
+
+def additive_attention(keys: Tensor, query: Tensor, weights: Weights) -> Tensor:
+    """α = softmax over the cells of v·ReLU(key + query) + b. Taught in notebook 04.
+
+    keys: (B, L, A). query: (B, K, A), K queries an image. Returns (B, K, L), float32 (float64 for float64).
+
+    ReLU(k + q) = max(k, -q) + q, and v·q is the same for every cell of an image, so the softmax does not see
+    it: one pass over the keys instead of two (Bahdanau et al., ICLR 2015; ReLU as in later captioners).
+    """
+    # float32 from here on: half precision would round away the differences that the softmax lives on.
+    threshold = -widened(query)
+    v, b = weights.score.to(threshold.dtype), weights.score_bias.to(threshold.dtype)
+    (batch, cells, size), queries = keys.shape, query.shape[1]
+    with torch.autocast(keys.device.type, enabled=False):
+        if keys.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            highest = torch.maximum(keys.unsqueeze(1), threshold.unsqueeze(2))  # (B, K, L, A)
+            return F.linear(highest, v, b).squeeze(3).softmax(2)
+        scores = threshold.new_empty(batch, queries, cells)
+        for images, highest in chunks(keys, queries, threshold.dtype):  # highest: a buffer (b, K, L, A)
+            torch.maximum(keys[images].unsqueeze(1), threshold[images].unsqueeze(2), out=highest)
+            flat = scores[images].view(-1)  # (b * K * L,)
+            torch.mv(highest.view(-1, size), v[0], out=flat)
+        return (scores + b).softmax(2)
+
+
+def advance(
+    inputs: Tensor,
+    hidden: Tensor,
+    cell: Tensor,
+    grid: Tensor,
+    keys: Tensor,
+    weights: Weights,
+    attention: Tensor | None = None,
+) -> Moment:
+    """One step of the attention LSTM, from the label's share of the LSTM gates to the next hidden state.
+
+    inputs: (R, 4H), W_x x + b. hidden, cell: (R, H). grid: (B, L, D). keys: (B, L, A). R = B * K, the K rows
+    of an image side by side. attention: (R, L), to be used instead of the decoder's own.
+    """
+    (batch, cells, size), rows = grid.shape, len(hidden)
+    from_hidden = linear(hidden.to(weights.hidden.dtype), weights.hidden, weights.hidden_bias)
+    query, gate, gates = from_hidden.split([keys.shape[2], size, inputs.shape[1]], 1)
+    if attention is None:
+        attention = additive_attention(keys, query.unflatten(0, (batch, -1)), weights).view(rows, cells)
+    context = torch.bmm(attention.view(batch, -1, cells).to(grid.dtype), grid).view(rows, size)
+    gate = gate.sigmoid()
+    gates = gates + inputs + linear(gate * context, weights.context)  # (R, 4H)
+    # float32 from here on: the cell state is a sum over all steps.
+    i, f, g, o = widened(gates).chunk(4, 1)  # (R, H) each
+    i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
+    cell = f * cell + i * g
+    return Moment(o * cell.tanh(), cell, attention, gate, context, query, (i, f, g, o))
 
 
 def active_sum(keys: Tensor, threshold: Tensor, d_energy: Tensor) -> Tensor:
@@ -291,8 +280,8 @@ class TeacherForcing(torch.autograd.Function):
             # One product for all steps: (rows, T * B) x (T * B, columns).
             gated = (gate * context).flatten(0, 1)
             before = hidden[:-1].flatten(0, 1).to(dtype)
-            d_hidden_weight = linear(d_from_hidden.flatten(0, 1).mT.contiguous(), before.mT.contiguous())
-            d_context_weight = linear(d_gates.flatten(0, 1).mT.contiguous(), gated.mT.contiguous())
+            d_hidden_weight = linear(d_from_hidden.flatten(0, 1).mT, before.mT)
+            d_context_weight = linear(d_gates.flatten(0, 1).mT, gated.mT)
             d_keys = active_outer(keys, threshold, d_energy)
             # Where a ReLU is on, it is k + q; threshold is -q.
             d_score = (d_keys * keys).sum((0, 1)) - (active * threshold).sum((0, 1))
@@ -311,6 +300,19 @@ class TeacherForcing(torch.autograd.Function):
             d_score.unsqueeze(0),
             d_score.new_zeros(1),  # the softmax does not see b
         )
+
+
+def doubly_stochastic_penalty(attention: Tensor, lengths: Tensor) -> Tensor:
+    """Ask that every cell be looked at once in all: the mean over images and cells of (1 - Σ_t α_ti)².
+
+    attention: (B, T, L). lengths: (B,) int64, labels of each image; its valid steps are the labels and `<stop>`,
+    the padding after them does not count. Returns a scalar to add to the loss (Xu et al., "Show, Attend and
+    Tell", ICML 2015, eq. 14; weight 1 there). Taught in notebook 04.
+    """
+    steps = torch.arange(attention.shape[1], device=attention.device)
+    valid = steps <= lengths.unsqueeze(1)  # (B, T)
+    looked = (attention * valid.unsqueeze(2)).sum(1)  # (B, L)
+    return (1.0 - looked).square().mean()
 
 
 class AttentionLSTM(Decoder):

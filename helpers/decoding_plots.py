@@ -43,30 +43,31 @@ def follow(
     features: Features,
     *,
     max_steps: int,
-    forced: Tensor | None = None,
+    forced: Sequence[Sequence[int]] | None = None,
     repeats: bool = False,
 ) -> Followed:
     """Greedy decoding that keeps all scores, and in which you may choose labels yourself. Taught in notebook 03.
 
     features: of B images. max_steps: decoder steps at most, >= 1.
-    forced: (B, F) int64, F <= max_steps, the token to take at a step whatever the decoder says, or -1 where the
-        decoder chooses; what stands after the first `<stop>` does not count.
+    forced: for each image the tokens to take from its first step on, whatever the decoder says; `FREE` (-1) where the
+        decoder chooses, as it does after the last of them. What stands after a `<stop>` does not count.
     repeats: as in `search.greedy`, whose tokens and probabilities it gives where nothing is forced.
 
-    Call `decoder.eval()` before. Raises ValueError for another shape or ids that the decoder cannot emit.
+    Call `decoder.eval()` before. Raises ValueError for a wrong number of rows, too long ones, or ids that the decoder
+    cannot emit.
     """
     batch, device, stop = len(features.pooled), features.pooled.device, decoder.stop_token
     if max_steps < 1:
         raise ValueError(f"max_steps is {max_steps}; decoding needs at least one step")
-    wanted = torch.full((batch, max_steps), FREE, device=device)
-    if forced is not None:
-        if forced.ndim != 2 or len(forced) != batch or forced.shape[1] > max_steps:
-            raise ValueError(
-                f"forced must be (B, F) with B = {batch} and F <= {max_steps}, found {tuple(forced.shape)}"
-            )
-        if bool(((forced < FREE) | (forced > stop)).any()):
-            raise ValueError(f"forced holds ids outside -1..{stop} (-1: the decoder chooses; {stop}: <stop>)")
-        wanted[:, : forced.shape[1]] = forced
+    rows = [list(row) for row in forced] if forced is not None else [[]] * batch
+    if len(rows) != batch or max(map(len, rows), default=0) > max_steps:
+        raise ValueError(
+            f"forced has {len(rows)} rows of up to {max(map(len, rows), default=0)} tokens; expected a row for each "
+            f"of {batch} images, of at most max_steps = {max_steps}"
+        )
+    if bad := {token for row in rows for token in row if not FREE <= token <= stop}:
+        raise ValueError(f"forced holds ids {sorted(bad)[:5]} outside -1..{stop} (-1: the decoder chooses)")
+    wanted = torch.tensor([[*row, *[FREE] * (max_steps - len(row))] for row in rows], device=device)  # (B, T)
     state = decoder.start(features)
     token = torch.full((batch,), decoder.start_token, device=device)
     done = torch.zeros(batch, dtype=torch.bool, device=device)
@@ -133,38 +134,45 @@ def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> No
     ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=13, shrinkA=0, shrinkB=0))
 
 
-def gate_map(panels: Mapping[str, Tensor], tokens: Sequence[str], *, title: str) -> Figure:
-    """What gates and cells do over the steps: a panel each, a row a unit, a column a step. Notebook 03.
+def gate_map(panels: Mapping[str, Tensor], tokens: Sequence[str], image, *, units: int = 32) -> Figure:
+    """An image, and what gates and cell do over the steps of its sequence: a row a unit, a column a step. Notebook 03.
 
     panels: name -> (T, H) float; gates in 0..1, and the panel "cell" in any range, drawn around 0. Units stand in the
-        order of their first panel's mean, the same in all panels.
-    tokens: what is read at each of the T steps.
+        order of their mean in the first panel, the same in all panels; of many, every few are drawn.
+    tokens: what is read at each of the T steps. units: drawn at most.
     """
     if not panels or any(len(values) != len(tokens) for values in panels.values()):
         raise ValueError(f"expected panels (T, H) of {len(tokens)} steps each, one for every token read")
     order = next(iter(panels.values())).mean(0).argsort(descending=True)  # (H,)
+    if len(order) > units:
+        order = order[torch.linspace(0, len(order) - 1, units).long()]
+    wide = max(2.0, 0.34 * len(tokens))
     figure, axes = new_figure(
-        1, len(panels), size=(max(2.2, 0.62 * len(tokens)) * len(panels) + 0.8, 4.6), sharey=True
+        1,
+        1 + len(panels),
+        size=(2.6 + (wide + 0.5) * len(panels), 4.6),
+        width_ratios=(2.4, *[wide] * len(panels)),
     )
-    for ax, (name, values) in zip(axes.flat, panels.items(), strict=True):
-        rows = values[:, order].T.numpy()  # (T, H) -> (H, T)
+    draw_image(axes[0, 0], image)
+    gates = []
+    for ax, (name, values) in zip(axes[0, 1:], panels.items(), strict=True):
+        rows = values[:, order].T.numpy()  # (T, units) -> (units, T)
         signed = name == "cell"
         bound = float(np.abs(rows).max()) if signed else 1.0
-        drawn = ax.imshow(
-            rows,
-            aspect="auto",
-            interpolation="nearest",
-            cmap="PuOr" if signed else SEQUENTIAL,
-            vmin=-bound if signed else 0,
-            vmax=bound,
-        )
+        colours = {"cmap": "PuOr", "vmin": -bound} if signed else {"cmap": SEQUENTIAL, "vmin": 0}
+        drawn = ax.imshow(rows, aspect="auto", interpolation="nearest", vmax=bound, **colours)
         ax.set_title(name)
         ax.set_xticks(range(len(tokens)), tokens, rotation=90)
-        bar = figure.colorbar(drawn, ax=ax, orientation="horizontal", location="top", fraction=0.05, pad=0.12)
-        bar.ax.tick_params(labelsize=11)
-    axes[0, 0].set_ylabel("unit (sorted)")
+        ax.set_yticks([])
+        if signed:
+            figure.colorbar(drawn, ax=ax, shrink=0.8).set_label("value", fontsize=12)
+        else:
+            gates.append((ax, drawn))
+    if gates:
+        bar = figure.colorbar(gates[-1][1], ax=gates[-1][0], shrink=0.8, ticks=[0, 0.5, 1])
+        bar.set_label("closed … open", fontsize=12)
+    axes[0, 1].set_ylabel("units of the LSTM")
     figure.supxlabel("token read at each step", fontsize=12)
-    figure.suptitle(title, fontsize=13)
     return figure
 
 
@@ -173,11 +181,13 @@ def named_in_order(
     rows: Sequence[Sequence[NamedLabel]],
     missed: Sequence[Sequence[str]] | None = None,
     *,
+    titles: Sequence[str] | None = None,
     columns: int = 3,
 ) -> Figure:
     """Images, each above the labels that were named in their order with their step probabilities. Notebook 03.
 
-    rows: for each image the labels, `<stop>` included where it was said. missed: true labels that were not named.
+    rows: for each image the labels, `<stop>` included where it was said. missed: true labels that were not named,
+        told above the image; or `titles` of your own.
     Right labels and wrong ones differ in colour and in their mark (a wrong one has a cross).
     """
     if not len(images) or len(rows) != len(images):
@@ -187,7 +197,7 @@ def named_in_order(
     figure, axes = new_figure(
         2 * lines,
         columns,
-        size=(3.5 * columns, (2.6 + 0.6 + 0.3 * longest) * lines),
+        size=(3.9 * columns, (2.6 + 0.6 + 0.3 * longest) * lines),
         height_ratios=(2.6, 0.6 + 0.3 * longest) * lines,
     )
     for i in range(lines * columns):
@@ -196,7 +206,7 @@ def named_in_order(
             picture.set_axis_off()
             bars.set_axis_off()
             continue
-        text = ""
+        text = titles[i] if titles is not None else ""
         if missed is not None:
             text = "missed: " + ", ".join(missed[i]) if missed[i] else "nothing missed"
         draw_image(picture, images[i])
@@ -221,7 +231,7 @@ def _probability_bars(ax: Axes, row: Sequence[NamedLabel], *, slots: int) -> Non
     names = [f"{label.name}{' ✗' if label.right is False else ''}" for label in row]
     ax.set_yticks(range(len(row)), names)
     ax.set_ylim(slots - 0.4, -0.6)
-    ax.set_xlim(0, 1.2)
+    ax.set_xlim(0, 1.25)
     ax.set_xticks([0, 0.5, 1])
 
 
@@ -247,10 +257,10 @@ def grouped_bars(
         ax.bar(x, runs.mean(0), width * 0.92, color=PALETTE[k % (len(PALETTE) - 1)], label=name)
         for run in runs:
             ax.plot(x, run, linestyle="", marker="o", markersize=4, color="black", markerfacecolor="white")
-    ax.set_xticks(range(len(groups)), [textwrap.fill(group, 18) for group in groups])
-    ax.set_ylim(0, 1.0)
+    ax.set_xticks(range(len(groups)), groups)
+    ax.margins(y=0.08)
     ax.set(ylabel=ylabel, title=title)
-    ax.legend(fontsize=11, ncols=len(values), loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
+    ax.legend(fontsize=11, ncols=len(values), loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
     return figure
 
 

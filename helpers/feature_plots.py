@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from helpers.metrics import precision_recall_f1
-from helpers.plots import PALETTE, SEQUENTIAL, draw_image, new_figure, to_pixels
+from helpers.plots import DPI, PALETTE, SEQUENTIAL, STYLE, draw_image, new_figure, to_pixels
 from helpers.thresholds import apply_thresholds
 
 GREY = "#8a8a8a"
@@ -133,7 +133,7 @@ def feature_maps(
     maps = np.asarray(maps, dtype=float)
     if maps.ndim != 4 or maps.shape[:2] != (len(rows), len(images)):
         raise ValueError(f"expected maps ({len(rows)}, {len(images)}, h, w), found {maps.shape}")
-    figure, axes = new_figure(len(rows), len(images), size=(2.35 * len(images) + 1.1, 2.45 * len(rows) + 0.3))
+    figure, axes = new_figure(len(rows), len(images), size=(2.0 * len(images) + 1.1, 2.0 * len(rows) + 0.3))
     for r, row in enumerate(axes):
         low, high = min(0.0, maps[r].min()), max(maps[r].max(), 1e-9)
         for n, ax in enumerate(row):
@@ -267,7 +267,7 @@ def grouped_bars(
     errors: Mapping[str, tuple[float, float]] | None = None,
     marked: Mapping[str, Sequence[str]] | None = None,
 ) -> Figure:
-    """Horizontal bars of labels, in two columns of groups (kind -> label -> value). Notebook 02.
+    """Horizontal bars of labels: the first group left, the others right (kind -> label -> value). Notebook 02.
 
     errors: label -> (lowest, highest) value, drawn as a line. marked: name of a set -> its labels, in a colour.
     """
@@ -275,38 +275,32 @@ def grouped_bars(
         raise ValueError("there are no labels to draw, or a group has none")
     names = list(groups)
     columns = [names] if len(names) == 1 else [names[:1], names[1:]]
-    rows = max(len(column) for column in columns)
     most = max(sum(len(groups[name]) + 2 for name in column) for column in columns)
-    figure, axes = new_figure(rows, len(columns), size=(5.6 * len(columns), 0.27 * most + 1.4), sharex=True)
-    gridspec = axes[0, 0].get_gridspec()
-    gridspec.set_height_ratios([len(groups[name]) + 1 for name in columns[-1]])
+    figure = _canvas(5.6 * len(columns), 0.25 * most + 1.2)
     colours = {label: PALETTE[i + 1] for i, labels in enumerate((marked or {}).values()) for label in labels}
-    for k, column in enumerate(columns):
-        if len(column) == 1 and rows > 1:  # one group as high as those beside it
-            for ax in axes[:, k]:
-                ax.remove()
-            places = [figure.add_subplot(gridspec[:, k])]
-        else:
-            places = list(axes[:, k])
-        for ax, name in zip(places, column, strict=True):
-            labels, values = list(groups[name]), np.array(list(groups[name].values()), dtype=float)
-            at = np.arange(len(labels))
-            ax.barh(at, values, color=[colours.get(label, PALETTE[0]) for label in labels])
-            for i, label in enumerate(labels):
-                if errors and label in errors:
-                    ax.plot(errors[label], (i, i), color="black", linewidth=1.5)
-            ax.set_yticks(at, labels)
-            ax.tick_params(labelsize=11)
-            ax.invert_yaxis()
-            ax.set(title=name, xlim=(0, 1))
-        places[-1].set_xlabel(xlabel)
-    if marked:
-        shown = {"other labels": PALETTE[0]} | {name: PALETTE[i + 1] for i, name in enumerate(marked)}
-        handles = [Rectangle((0, 0), 1, 1, color=to_rgba(colour)) for colour in shown.values()]
-        figure.legend(
-            handles, list(shown), loc="outside lower center", ncols=len(shown), frameon=False, fontsize=11
-        )
-    figure.suptitle(title, fontsize=13)
+    parts = figure.subfigures(1, len(columns), squeeze=False)[0]
+    with rc_context(STYLE):
+        for part, column in zip(parts, columns, strict=True):
+            heights = [len(groups[name]) + 1 for name in column]
+            places = part.subplots(len(column), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+            for ax, name in zip(places, column, strict=True):
+                labels, values = list(groups[name]), list(groups[name].values())
+                ax.barh(
+                    range(len(labels)), values, color=[colours.get(label, PALETTE[0]) for label in labels]
+                )
+                for i, label in enumerate(labels):
+                    if errors and label in errors:
+                        ax.plot(errors[label], (i, i), color="black", linewidth=2)
+                ax.set_yticks(range(len(labels)), labels)
+                ax.set(title=name, xlim=(0, 1), ylim=(len(labels) - 0.5, -0.5))
+            places[-1].set_xlabel(xlabel)
+        if marked:
+            shown = {"other labels": PALETTE[0]} | {name: PALETTE[i + 1] for i, name in enumerate(marked)}
+            handles = [Rectangle((0, 0), 1, 1, color=colour) for colour in shown.values()]
+            figure.legend(
+                handles, list(shown), loc="outside lower center", ncols=len(shown), frameon=False, fontsize=11
+            )
+        figure.suptitle(title, fontsize=13)
     return figure
 
 
@@ -326,37 +320,36 @@ def threshold_view(
     strips:  title -> (image, its title, right or not) each, a row of at most `thumbnails` framed pictures.
     titles:  of the image, the bars and the sweep.
     """
-    columns = 2 * thumbnails
-    figure, axes = new_figure(
-        1 + len(strips),
-        columns,
-        size=(11, 3.5 + 1.75 * len(strips)),
-        height_ratios=(2.1, *(1,) * len(strips)),
-    )
-    gridspec = axes[0, 0].get_gridspec()
-    for ax in axes.flat:
-        ax.remove()
-    third = columns // 3
-    left, middle, right = (figure.add_subplot(gridspec[0, k * third : (k + 1) * third]) for k in range(3))
-    draw_image(left, image, titles[0])
-    names = list(scores)
-    colours = [PALETTE[2] if true else GREY for _, true in scores.values()]
-    middle.barh(range(len(names)), [score for score, _ in scores.values()], color=colours)
-    middle.axvline(threshold, color="black", linewidth=1.5)
-    middle.set_yticks(range(len(names)), names)
-    middle.invert_yaxis()
-    middle.set(xlim=(0, 1), xlabel="score (green: true)", title=titles[1])
-    draw_sweep(right, sweep, {"threshold": threshold}, title=titles[2])
-    for r, (title, strip) in enumerate(strips.items(), start=1):
-        for k in range(thumbnails):
-            ax = figure.add_subplot(gridspec[r, 2 * k : 2 * k + 2])
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
-            if k < len(strip):
-                picture, text, is_right = strip[k]
-                ax.imshow(to_pixels(picture))
-                ax.set_title(text, fontsize=11)
-                ax.spines[:].set(visible=True, color=PALETTE[2] if is_right else PALETTE[3], linewidth=4)
-            if k == 0:
-                ax.set_ylabel(title, fontsize=12)
+    figure = _canvas(11, 3.4 + 1.75 * len(strips))
+    parts = figure.subfigures(1 + len(strips), 1, height_ratios=(1.95, *(1,) * len(strips)))
+    parts = np.atleast_1d(parts)
+    with rc_context(STYLE):
+        left, middle, right = parts[0].subplots(1, 3, width_ratios=(0.9, 1, 1.1))
+        left.imshow(to_pixels(image))
+        left.set_axis_off()
+        left.set_title(titles[0])
+        names = list(scores)
+        colours = [PALETTE[2] if true else GREY for _, true in scores.values()]
+        middle.barh(range(len(names)), [score for score, _ in scores.values()], color=colours)
+        middle.axvline(threshold, color="black", linewidth=1.5)
+        middle.set_yticks(range(len(names)), names)
+        middle.invert_yaxis()
+        middle.set(xlim=(0, 1), xlabel="score (green: true)", title=titles[1])
+        draw_sweep(right, sweep, {"threshold": threshold}, title=titles[2])
+        for part, (title, strip) in zip(parts[1:], strips.items(), strict=True):
+            places = part.subplots(1, thumbnails, squeeze=False)[0]
+            for k, ax in enumerate(places):
+                ax.set(xticks=[], yticks=[])
+                ax.spines[:].set_visible(False)
+                if k < len(strip):
+                    picture, text, is_right = strip[k]
+                    ax.imshow(to_pixels(picture))
+                    ax.set_title(text, fontsize=11)
+                    ax.spines[:].set(visible=True, color=PALETTE[2] if is_right else PALETTE[3], linewidth=4)
+            places[0].set_ylabel(title)
     return figure
+
+
+def _canvas(width: float, height: float) -> Figure:
+    """A figure without axes in the style of the course; inches."""
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")

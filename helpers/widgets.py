@@ -354,10 +354,8 @@ def step_by_step(
 
     def draw(image: int, step: int, say: int, chosen: str) -> tuple[Figure, str]:
         record, at = records[image - 1], torch.tensor([image - 1])
-        wanted = torch.full((1, steps), decoding_plots.FREE)
-        for t, token in forced.items():
-            wanted[0, t] = token
-        found = decoding_plots.follow(decoder, features.select(at), max_steps=steps, forced=wanted)
+        wanted = [forced.get(t, decoding_plots.FREE) for t in range(steps)]
+        found = decoding_plots.follow(decoder, features.select(at), max_steps=steps, forced=[wanted])
         own, mine = (_until_stop(tokens, vocabulary) for tokens in (alone.tokens[image - 1], found.tokens[0]))
         paths = {"decoder alone": [(name, False) for name in own]}
         if forced:

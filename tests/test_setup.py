@@ -87,7 +87,17 @@ def test_a_whole_package_is_not_damaged(setup, site):
         lambda site: (site / "some_package-1.0.dist-info" / "RECORD").write_bytes(b"\xff\xfe,,\n"),
         lambda site: (site / "some_package-1.0.dist-info" / "RECORD").write_text("one,two\n"),
     ],
-    ids=["file", "cut", "folder", "metadata", "record", "empty-record", "cut-record", "binary-record", "strange-record"],
+    ids=[
+        "file",
+        "cut",
+        "folder",
+        "metadata",
+        "record",
+        "empty-record",
+        "cut-record",
+        "binary-record",
+        "strange-record",
+    ],
 )
 def test_damage_is_found(setup, site, harm):
     harm(site)
