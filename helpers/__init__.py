@@ -1,5 +1,37 @@
-"""The model code of the course: every module holds one concept and imports only from those above it.
+"""The model code of the course. A module holds one concept and imports only from those above it in this list.
 
-From raw data to results: images, labels, batch, transforms, scenes, readers, downloads, datasets, encoders,
-features, losses, decoders, search, metrics, thresholds, training, systems. See `docs/` for the map.
+Ground
+    files                  writing so that nothing is ever half-written
+    versions, environment  does this machine have what the course needs?
+    batch                  what flows through a model: `Features`, `Batch`
+
+Data
+    images                 any image file as an upright RGB picture
+    labels, glove          vocabulary, order, padding, sets; word vectors
+    records, csv_reader, readers   annotation files into one record type
+    scenes                 the embedded dataset (its artwork: `helpers.scenery`)
+    fetching, archives, downloads  the official data sets, checked
+    annotated, loaders, datasets   `load`, reports, torch data sets and loaders
+    transforms             what the network sees
+
+Encoders
+    weights, scenes_cnn, backbones, encoders           image -> features
+    fingerprints, feature_store, encoding, features    the feature cache
+
+Models
+    losses, alignment      objectives; order-free targets
+    decoders, attention    features -> label sequence, step by step
+    search                 greedy and beam decoding
+    metrics, thresholds    judging; from scores to sets
+    systems                encoder + decoder + objective, by name
+    training, checkpoints  fitting, resuming, saving
+    localization           attention against boxes
+
+Command lines
+    experiment, train, predict, notebooks
+
+Notebooks
+    plots, feature_plots, decoding_plots, attention_plots    figures
+    widgets, attention_widgets                               interactive views
+    checks, attention_checks                                 exercises
 """

@@ -57,22 +57,6 @@ def kernel_responses(
     return figure
 
 
-def filter_tiles(filters: Tensor | np.ndarray, *, columns: int = 12, title: str = "") -> Figure:
-    """The kernels of a first layer as small pictures, each with a contrast of its own. Notebook 02.
-
-    filters: (K, 3, k, k) float.
-    """
-    rows = -(-len(filters) // columns)
-    figure, axes = new_figure(rows, columns, size=(0.8 * columns, 0.8 * rows + 0.5))
-    for i, ax in enumerate(axes.flat):
-        ax.set_axis_off()
-        if i < len(filters):
-            pixels = np.asarray(filters[i], dtype=float).transpose(1, 2, 0)  # (3, k, k) -> (k, k, 3)
-            ax.imshow((pixels / (2 * max(np.abs(pixels).max(), 1e-9)) + 0.5).clip(0, 1))
-    figure.suptitle(title, fontsize=13)
-    return figure
-
-
 def receptive_field(
     image: Tensor | np.ndarray,
     influence: Tensor | np.ndarray,
@@ -133,7 +117,7 @@ def feature_maps(
     maps = np.asarray(maps, dtype=float)
     if maps.ndim != 4 or maps.shape[:2] != (len(rows), len(images)):
         raise ValueError(f"expected maps ({len(rows)}, {len(images)}, h, w), found {maps.shape}")
-    figure, axes = new_figure(len(rows), len(images), size=(2.0 * len(images) + 1.1, 2.0 * len(rows) + 0.3))
+    figure, axes = new_figure(len(rows), len(images), size=(1.9 * len(images) + 1.1, 1.9 * len(rows) + 0.3))
     for r, row in enumerate(axes):
         low, high = min(0.0, maps[r].min()), max(maps[r].max(), 1e-9)
         for n, ax in enumerate(row):
@@ -248,7 +232,7 @@ def draw_sweep(ax: Axes, sweep: Sweep, marks: Mapping[str, float], *, title: str
     for k, (name, threshold) in enumerate(marks.items()):
         ax.axvline(threshold, color="black", linewidth=1.5, linestyle=LINES[k % len(LINES)], label=name)
     ax.set(xlabel="threshold", xlim=(0, 1), ylim=(0, 1.03), title=title)
-    ax.legend(frameon=False, fontsize=11)
+    ax.legend(fontsize=11, framealpha=0.9, edgecolor="none")
 
 
 def threshold_sweeps(sweeps: Mapping[str, Sweep], marks: Mapping[str, Mapping[str, float]]) -> Figure:
@@ -320,7 +304,7 @@ def threshold_view(
     strips:  title -> (image, its title, right or not) each, a row of at most `thumbnails` framed pictures.
     titles:  of the image, the bars and the sweep.
     """
-    figure = _canvas(11, 3.4 + 1.75 * len(strips))
+    figure = _canvas(10, 3.3 + 1.6 * len(strips))
     parts = figure.subfigures(1 + len(strips), 1, height_ratios=(1.95, *(1,) * len(strips)))
     parts = np.atleast_1d(parts)
     with rc_context(STYLE):

@@ -32,13 +32,6 @@ def test_kernels_stand_above_their_responses() -> None:
         feature_plots.kernel_responses(IMAGE, kernels, [torch.zeros(8, 8)])
 
 
-def test_filters_have_a_tile_each() -> None:
-    figure = feature_plots.filter_tiles(torch.randn(5, 3, 7, 7), columns=3, title="five")
-    assert drawn(figure)
-    assert sum(bool(ax.images) for ax in figure.axes) == 5
-    assert all(0 <= ax.images[0].get_array().min() <= ax.images[0].get_array().max() <= 1 for ax in figure.axes[:5])
-
-
 def test_receptive_field_marks_the_cell_and_names_the_fields() -> None:
     figure = feature_plots.receptive_field(
         IMAGE, torch.rand(32, 32), {"the cell": (8, 16, 8, 8)}, grid=(4, 4), cell=(2, 1)
@@ -53,7 +46,9 @@ def test_feature_maps_share_their_colours_along_a_row() -> None:
     maps = torch.rand(2, 3, 4, 4)
     maps[1, 2] *= 10
     boxes = [[[], [], []], [[Box("bird", 1, 2, 3, 4)], [], []]]
-    figure = feature_plots.feature_maps([IMAGE] * 3, maps, rows=["a", "b"], titles=["x", "y", "z"], boxes=boxes)
+    figure = feature_plots.feature_maps(
+        [IMAGE] * 3, maps, rows=["a", "b"], titles=["x", "y", "z"], boxes=boxes
+    )
     assert drawn(figure)
     limits = [ax.images[1].get_clim() for ax in figure.axes[:6]]
     assert len(set(limits[:3])) == len(set(limits[3:])) == 1
@@ -65,7 +60,9 @@ def test_feature_maps_share_their_colours_along_a_row() -> None:
 
 def test_curve_panels_and_precision_recall_name_their_lines() -> None:
     x = torch.linspace(0, 1, 5)
-    figure = feature_plots.curve_panels({"one": {"a": x, "b": x**2}, "two": {"a": x}}, x, xlabel="x", ylabel="y")
+    figure = feature_plots.curve_panels(
+        {"one": {"a": x, "b": x**2}, "two": {"a": x}}, x, xlabel="x", ylabel="y"
+    )
     assert drawn(figure) and {"one", "two"} <= set(texts(figure).split("\n"))
     assert [len(ax.lines) for ax in figure.axes] == [2, 1]
     with pytest.raises(ValueError, match="no curves"):
