@@ -78,11 +78,11 @@ def groups(image: Tensor, filters: Tensor) -> int:
     gets batches of 16 and more only; below 2**22 multiplications its overhead shows.
     """
     if (
-        image.device.type != "cpu"
+        torch.compiler.is_compiling()  # it chooses by itself, and cannot read the next lines
+        or image.device.type != "cpu"
         or not image.dtype == filters.dtype == torch.float32
         or torch.backends.cpu.get_cpu_capability() != "AVX512"
         or torch.is_autocast_enabled("cpu")
-        or torch.compiler.is_compiling()
         or len(filters) < 4
         or image.numel() * len(filters) < 2**22
     ):

@@ -23,7 +23,7 @@ from helpers.attention import AttentionLSTM
 from helpers.batch import Features
 from helpers.labels import STOP_NAME
 from helpers.localization import Grading, GridSize
-from helpers.plots import PALETTE, new_figure, to_pixels, wrapped
+from helpers.plots import DPI, PALETTE, draw_image, new_figure, to_pixels, wrapped
 from helpers.search import Decoded
 
 # From nothing to one dark, saturated colour over a pale grey picture: lightness alone tells the order, so that the
@@ -33,7 +33,7 @@ HEAT = LinearSegmentedColormap.from_list(
     [(0.85, 0.45, 0.1, 0.0), (0.85, 0.38, 0.08, 0.55), (0.55, 0.05, 0.30, 0.8), (0.2, 0.0, 0.25, 0.92)],
 )
 PALEST = 0.55  # black of the picture under a map becomes this grey: a map must stand out on a night, too
-UNITS = "attention: share of the whole, 1/L if equal"
+UNITS = "attention, share of the whole"
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,11 @@ def draw_attention(
     pixels = to_pixels(image).astype(float)
     pixels = pixels / 255 if pixels.max() > 1 else pixels
     grey = pixels[..., :3] @ np.array([0.299, 0.587, 0.114]) if pixels.ndim == 3 else pixels
-    axes.imshow(PALEST + (1 - PALEST) * grey, cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
     height, width = grey.shape
+    # A small picture is drawn with the pixels that it has: crisp, and half the file.
+    inches = axes.get_position().width * axes.figure.get_figwidth()
+    sharp = "nearest" if width < inches * DPI else "antialiased"
+    axes.imshow(PALEST + (1 - PALEST) * grey, cmap="gray", vmin=0, vmax=1, interpolation=sharp)
     axes.imshow(
         weights.detach().float().cpu().view(h, w).numpy(),  # (L,) -> (h, w)
         cmap=HEAT,
@@ -207,7 +210,7 @@ def film_strip(
     strips: Mapping[str, Sequence[Frame]],
     grid_size: GridSize,
     *,
-    side: float = 2.1,
+    side: float = 1.9,
     columns: int = 7,
     smooth: bool = False,
 ) -> Figure:
@@ -224,16 +227,15 @@ def film_strip(
     height, width = to_pixels(image).shape[:2]
     tall = side * min(2.0, height / width)
     rows = sum(lines.values())
-    figure, axes = new_figure(rows, across, size=(side * across + 1.3, (tall + 0.62) * rows + 0.1))
+    figure, axes = new_figure(rows, across, size=(side * across + 1.1, (tall + 0.5) * rows + 0.05))
     highest = max(float(frame.weights.max()) for row in strips.values() for frame in row)
     line = 0
     for name, row in strips.items():
         for k in range(lines[name]):
             first = axes[line + k, 0]
             if k == 0:
-                first.imshow(to_pixels(image), interpolation="antialiased")
+                draw_image(first, image)
                 first.set_title(wrapped(name, side), fontsize=12)
-                first.set_anchor("N")
             first.set_axis_off()
             for j, ax in enumerate(axes[line + k, 1:]):
                 t = k * (across - 1) + j
@@ -260,7 +262,7 @@ def look_gallery(
     if not panels:
         raise ValueError("there is nothing to draw: panels is empty")
     rows = -(-len(panels) // columns)
-    figure, axes = new_figure(rows, columns, size=(side * columns, (side + 0.6) * rows))
+    figure, axes = new_figure(rows, columns, size=(side * columns, (side + 0.4) * rows))
     for k, ax in enumerate(axes.flat):
         ax.set_axis_off()
         if k < len(panels):
@@ -285,7 +287,7 @@ def pointing_bars(
     if not names:
         raise ValueError(f"no label has {least} looks or more that could be graded")
     rows = ["all", *names]
-    figure, axes = new_figure(size=(8.4, 1.5 + (0.16 + 0.2 * len(gradings)) * len(rows)))
+    figure, axes = new_figure(size=(8.4, 1.3 + (0.12 + 0.13 * len(gradings)) * len(rows)))
     ax = axes[0, 0]
     thick = 0.8 / len(gradings)
     for k, grading in enumerate(gradings.values()):
@@ -309,8 +311,10 @@ def pointing_bars(
         for k in range(len(gradings))
     ]
     line = ax.plot([], [], color="black", lw=2.5)
-    ax.legend([*handles, *line], [*gradings, "chance"], ncols=len(gradings) + 1, loc="upper center",
-              bbox_to_anchor=(0.4, -1.1 / (1.5 + 0.36 * len(rows)) - 0.02), frameon=False, fontsize=11)  # fmt: skip
+    figure.legend(
+        [*handles, *line], [*gradings, "chance"], ncols=len(gradings) + 1, loc="outside lower center",
+        frameon=False, fontsize=11,
+    )  # fmt: skip
     return figure
 
 
@@ -328,12 +332,8 @@ def attention_view(
 
     bars: name -> {label: probability}; two of them with the same labels are drawn side by side. titles: of the three.
     """
-    figure, axes = new_figure(1, 3, size=(12, 4.2), width_ratios=(1, 1.25, 1.0))
-    ax = axes[0, 0]
-    ax.imshow(to_pixels(image), interpolation="antialiased")
-    ax.set_axis_off()
-    ax.set_anchor("N")
-    ax.set_title(titles[0])
+    figure, axes = new_figure(1, 3, size=(11, 3.9), width_ratios=(1, 1.25, 0.95))
+    draw_image(axes[0, 0], image, titles[0])
     draw_attention(axes[0, 1], image, weights, grid_size, highest=highest)
     outline(axes[0, 1], boxes)
     axes[0, 1].set_title(titles[1])

@@ -415,7 +415,7 @@ def check_cf1(answer: Any) -> str:
             hint_micro = (
                 "The first one is OF1: here the ratios come first and then their mean over the labels."
             )
-            call.expect(abs(found[0] - overall) > 1e-4, expected=expected, hint=hint_micro)
+            call.expect(not abs(found[0] - overall) <= 1e-4, expected=expected, hint=hint_micro)
         call.expect(close, expected=expected, hint=hint)
     return "Two definitions, two numbers, one name in the literature: always say which."
 

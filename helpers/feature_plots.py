@@ -230,9 +230,14 @@ def draw_sweep(ax: Axes, sweep: Sweep, marks: Mapping[str, float], *, title: str
         shown = {"f1": "F1"}.get(name, name)
         ax.plot(np.asarray(sweep.thresholds), values, line, color=PALETTE[colour], linewidth=2.5, label=shown)
     for k, (name, threshold) in enumerate(marks.items()):
-        ax.axvline(threshold, color="black", linewidth=1.5, linestyle=LINES[k % len(LINES)], label=name)
-    ax.set(xlabel="threshold", xlim=(0, 1), ylim=(0, 1.03), title=title)
-    ax.legend(fontsize=11, framealpha=0.9, edgecolor="none")
+        ax.axvline(threshold, color="black", linewidth=1.5, linestyle=LINES[k % len(LINES)])
+        ax.text(threshold, 0.02, f"{name} ", rotation=90, ha="right", va="bottom", fontsize=11)
+    ax.set(xlabel="threshold", xlim=(0, 1), ylim=(0, 1.03))
+    ax.set_title(title, pad=24)
+    # Above the axes: inside, there is no place that no curve may cross.
+    ax.legend(
+        frameon=False, fontsize=11, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 0.98), columnspacing=1
+    )
 
 
 def threshold_sweeps(sweeps: Mapping[str, Sweep], marks: Mapping[str, Mapping[str, float]]) -> Figure:
@@ -319,7 +324,7 @@ def threshold_view(
         middle.set_yticks(range(len(names)), names)
         middle.invert_yaxis()
         middle.set(xlim=(0, 1), xlabel="score (green: true)", title=titles[1])
-        draw_sweep(right, sweep, {"threshold": threshold}, title=titles[2])
+        draw_sweep(right, sweep, {"": threshold}, title=titles[2])
         for part, (title, strip) in zip(parts[1:], strips.items(), strict=True):
             places = part.subplots(1, thumbnails, squeeze=False)[0]
             for k, ax in enumerate(places):

@@ -111,17 +111,16 @@ class Classifier(System):
             raise ValueError(f"thresholds is {thresholds!r}; choose 'global', 'mcc' or 'top3' (any number)")
         self.objective = CLASSIFICATION_LOSSES[loss]
         self.threshold_rule = thresholds
-        hidden = [
-            nn.BatchNorm1d(feature_size),
-            nn.Dropout(dropout),
-            nn.Linear(feature_size, hidden_size),
-            nn.ReLU(),
-        ]
-        self.head = nn.Sequential(
-            *(hidden if hidden_size else []),
-            nn.Dropout(0.5 if hidden_size else dropout),
-            nn.Linear(hidden_size or feature_size, len(vocabulary)),
-        )
+        layers: list[nn.Module] = []
+        if hidden_size:
+            layers = [
+                nn.BatchNorm1d(feature_size),
+                nn.Dropout(dropout),
+                nn.Linear(feature_size, hidden_size),
+                nn.ReLU(),
+            ]
+        last = nn.Linear(hidden_size or feature_size, len(vocabulary))
+        self.head = nn.Sequential(*layers, nn.Dropout(0.5 if hidden_size else dropout), last)
         self.register_buffer("thresholds", torch.full((len(vocabulary),), 0.5))
 
     def logits(self, batch: Batch) -> Tensor:

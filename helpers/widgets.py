@@ -208,7 +208,7 @@ def threshold_figure(
 
         best_first = score.argsort(descending=True, stable=True)
         strips = {
-            "named": strip(is_named, best_first.flip(0), is_true),
+            "named": strip(is_named, best_first, is_true),
             "missed": strip(is_true & ~is_named, best_first, torch.zeros_like(is_true)),
         }
     best = scores[image].argsort(descending=True, stable=True)[:bars].tolist()

@@ -296,10 +296,10 @@ def test_compiled_code_gives_the_same_labels_and_gradients(
 ) -> None:
     decoder, features, targets = trained
     compiled = copy.deepcopy(decoder)
-    compiled.step = torch.compile(compiled.step)
+    compiled.step = torch.compile(compiled.step, fullgraph=True)
     assert torch.equal(greedy(compiled, features, max_steps=T).tokens, targets)
     compiled = copy.deepcopy(decoder)
-    compiled.compile()
+    compiled.compile(fullgraph=True)
     grid, tokens = features.grid.clone().requires_grad_(), make_tokens(16)
     features = features._replace(grid=grid)
     expected, found = decoder(features, tokens), compiled(features, tokens)

@@ -38,6 +38,11 @@ def lab(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         port = s.getsockname()[1]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
     command += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={home}", "--LabApp.news_url="]
+    # As a rule JupyterLab keeps only the cells in view in the page; here all must be there to be looked at.
+    settings = home / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"windowingMode": "none"}')
+    command.append(f"--LabApp.user_settings_dir={home / 'settings'}")
     log = (home / "log").open("w")
     server = subprocess.Popen(command, cwd=home, stdout=log, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
@@ -70,8 +75,8 @@ def run_notebook(page, lab: str, name: str, *, seconds: int) -> None:
     page.goto(f"{lab}/doc/tree/notebooks/{name}?token={TOKEN}&reset")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=120_000)
     page.wait_for_selector("text=/Python 3.*Idle|Idle/", state="attached", timeout=120_000)
-    page.click("text=Run")
-    page.click("text=Run All Cells")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     # A running or waiting cell shows [*]; all are done when none does and the last one has a number.
     page.wait_for_function(
         """() => { const p = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent);
@@ -81,7 +86,7 @@ def run_notebook(page, lab: str, name: str, *, seconds: int) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["00_start_here.ipynb"])
+@pytest.mark.parametrize("name", ["00_start_here.ipynb", "04_attention.ipynb"])
 def test_a_slider_changes_the_picture(lab: str, browser, name: str, tmp_path: Path) -> None:
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
     errors: list[str] = []
@@ -99,6 +104,7 @@ def test_a_slider_changes_the_picture(lab: str, browser, name: str, tmp_path: Pa
     page.wait_for_function(
         "([img, old]) => img.src !== old", arg=[picture.element_handle(), before], timeout=60_000
     )
+    picture.scroll_into_view_if_needed()
     page.screenshot(path=str(tmp_path / "after.png"))
     serious = [text for text in errors if not HARMLESS.search(text)]
     assert not serious, serious
