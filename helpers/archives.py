@@ -6,6 +6,7 @@ Taught in notebook 01.
 import filecmp
 import lzma
 import os
+import posixpath
 import re
 import shutil
 import stat
@@ -94,16 +95,16 @@ def check_members(members: Sequence[Member], archive: Path) -> None:
     Raises:
         DataError: names the archive, the member and the reason.
     """
-    files = {tuple(_parts(member.name)) for member in members if member.kind == "file"}
     not_folders = {tuple(_parts(member.name)) for member in members if member.kind != "folder"}
     links = {_key(_parts(member.name)) for member in members if member.kind == "link"}
     seen: set[tuple[str, ...]] = set()
+    files: set[str] = set()  # those before: a hard link has to find its file written
     for member in members:
         parts = _parts(member.name)
         reason = _unsafe_name(member.name)
         if member.kind not in ("file", "folder", "link", "hard link"):
             reason = f"is {member.kind}"
-        elif member.kind != "folder" and not parts:
+        elif member.kind != "folder" and re.split(r"[/\\]", member.name)[-1] in ("", "."):
             reason = "has no name"
         elif any(_key(parts[:end]) in links for end in range(1, len(parts))):
             reason = "lies below a link"
@@ -112,9 +113,9 @@ def check_members(members: Sequence[Member], archive: Path) -> None:
         elif tuple(parts) in (not_folders if member.kind == "folder" else seen):
             reason = "is there twice"
         elif member.kind == "hard link" and (
-            _unsafe_name(member.target) or tuple(_parts(member.target)) not in files
+            _unsafe_name(member.target) or posixpath.normpath(member.target) not in files
         ):
-            reason = f"is a hard link to {member.target!r}, which is no file of this archive"
+            reason = f"is a hard link to {member.target!r}, which is no file before it in this archive"
         elif member.kind == "link":
             reason = reason or _unsafe_link(parts[:-1], member.target, links)
         if reason:
@@ -124,6 +125,8 @@ def check_members(members: Sequence[Member], archive: Path) -> None:
             )
         if member.kind != "folder":
             seen.add(tuple(parts))
+        if member.kind == "file":
+            files.add(posixpath.normpath(member.name))
 
 
 def _parts(name: str) -> list[str]:
