@@ -23,6 +23,8 @@ Models
     decoders, attention    features -> label sequence, step by step
     search                 greedy and beam decoding
     metrics, thresholds    judging; from scores to sets
+    prediction             what a system is and what it says
+    classifier, sequence   a score a label; one label at a time
     systems                encoder + decoder + objective, by name
     training, checkpoints  fitting, resuming, saving
     localization           attention against boxes

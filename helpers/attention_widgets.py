@@ -19,7 +19,7 @@ from helpers.images import open_image
 from helpers.labels import ORDERS, Vocabulary, order_labels
 from helpers.localization import GridSize
 from helpers.records import Record
-from helpers.systems import SequenceSystem
+from helpers.sequence import SequenceSystem
 from helpers.widgets import figure_view
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from helpers.encoders import Encoder, build_encoder
 from helpers.files import replacing
 from helpers.labels import Vocabulary
-from helpers.systems import System, build
+from helpers.prediction import System
+from helpers.systems import build
 from helpers.transforms import Preprocessing
 
 FORMAT = "1"

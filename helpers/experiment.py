@@ -20,7 +20,8 @@ from helpers.features import FeatureDataset, encode_records
 from helpers.files import read_json, write_json
 from helpers.glove import load_glove
 from helpers.labels import label_frequency
-from helpers.systems import NEEDS_GRID, System, build
+from helpers.prediction import System
+from helpers.systems import NEEDS_GRID, build
 from helpers.training import FitOptions, fit, predict_all
 from helpers.transforms import eval_transform, train_transform
 

@@ -20,7 +20,7 @@ from helpers.batch import Batch
 from helpers.checkpoints import Checkpoint, load_checkpoint
 from helpers.files import replacing
 from helpers.images import open_image
-from helpers.systems import Prediction
+from helpers.prediction import Prediction
 from helpers.transforms import eval_transform
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from helpers.classifier import CLASSIFICATION_LOSSES
 from helpers.experiment import run
 from helpers.files import DATA
 from helpers.labels import ORDERS
-from helpers.systems import CLASSIFICATION_LOSSES, SYSTEMS
+from helpers.systems import SYSTEMS
 
 EXAMPLES = """examples:
   python -m helpers.train --system ria --output runs/ria

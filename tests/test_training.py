@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from helpers.batch import Batch, Features
 from helpers.files import load_state
-from helpers.systems import Prediction
+from helpers.prediction import Prediction
 from helpers.training import FitOptions, evaluate, fit, predict_all
 
 N, D, C = 40, 6, 3
