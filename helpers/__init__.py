@@ -35,5 +35,5 @@ Command lines
 Notebooks
     plots, feature_plots, decoding_plots, attention_plots    figures
     widgets, attention_widgets                               interactive views
-    checks, attention_checks                                 exercises
+    checks, data_checks, feature_checks, decoding_checks, attention_checks   exercises
 """
