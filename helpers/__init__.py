@@ -16,6 +16,7 @@ Data
 
 Encoders
     weights, scenes_cnn, backbones, encoders           image -> features
+    crops                                              the image as tiles and as a whole
     fingerprints, feature_store, encoding, features    the feature cache
 
 Models

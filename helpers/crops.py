@@ -1,0 +1,175 @@
+"""Crop-Forwarding: an image as tiles and as a whole, through one encoder in one batched pass. Taught in notebook 08.
+
+At level 2 an image of 896 pixels is seen five times at 448: four tiles, in which small things are large, and the
+whole. The tokens of all views stand in one row, so whatever reads a grid reads them as a longer one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from helpers.batch import Features
+from helpers.encoders import Encoder, build_encoder
+
+GridSize = tuple[int, int]
+
+
+def num_views(level: int) -> int:
+    """Pictures that the encoder sees of one image: level² tiles and the whole; at level 0 the whole alone."""
+    if level < 0:
+        raise ValueError(
+            f"the crop level is {level}, expected 0 (no crops), or 1, 2, 3 for that many tiles a side"
+        )
+    return level * level + 1 if level else 1
+
+
+def cut(images: Tensor, level: int, tile_size: int) -> Tensor:
+    """Images (B, 3, S, S) float -> their views (B, num_views, 3, t, t): tiles row by row, then the whole image.
+
+    tile_size: t, the side of a view. The image is resized to level * t once (not at all where S is that already)
+    and cut there: nothing at its right and lower edge is lost, whatever S. Tiles do not overlap. The whole image is
+    resized to t with antialiasing. At level 1 the only tile is the whole image once more.
+    """
+    whole = _resize(images, tile_size).unsqueeze(1)
+    if num_views(level) == 1:
+        return whole
+    tiles = _resize(images, level * tile_size)
+    # (B, 3, level*t, level*t) -> (B, 3, level, t, level, t) -> (B, level, level, 3, t, t) -> (B, level², 3, t, t)
+    tiles = tiles.unflatten(3, (level, tile_size)).unflatten(2, (level, tile_size))
+    return torch.cat([tiles.permute(0, 2, 4, 1, 3, 5).flatten(1, 2), whole], dim=1)
+
+
+def token_boxes(level: int, cells: GridSize, image_size: tuple[float, float] = (1.0, 1.0)) -> Tensor:
+    """Where on the image each token of a `CropEncoder` stands: (N, 4) float32, x, y, width, height.
+
+    cells: (h, w) of one view. image_size: (width, height) of the image in the unit that is wanted: pixels of the
+    original for boxes like `records.Box`; by default everything is in fractions of the image.
+    """
+    (h, w), (width, height) = cells, image_size
+    views = [(level, row, column) for row in range(level) for column in range(level)] + [(1, 0, 0)]
+    boxes = [
+        ((column + x / w) / side, (row + y / h) / side, 1 / w / side, 1 / h / side)
+        for side, row, column in views[-num_views(level) :]
+        for y in range(h)
+        for x in range(w)
+    ]
+    return torch.tensor(boxes) * torch.tensor([width, height, width, height])
+
+
+def on_image(weights: Tensor, level: int, cells: GridSize) -> Tensor:
+    """Weights of the tokens (…, N) as one map of the image (…, h * level, w * level) with the same sum.
+
+    A cell of a tile is a cell of the map; a cell of the whole view spreads its weight evenly over the level² cells
+    that it covers. Draw it with `attention_plots.overlay`. cells: (h, w) of one view.
+    """
+    h, w = cells
+    count, tiles = num_views(level) * h * w, num_views(level) - 1
+    if weights.shape[-1] != count:
+        raise ValueError(
+            f"{weights.shape[-1]} weights, but level {level} with {h} x {w} cells a view has {count} tokens: give "
+            "the level and the cells of the encoder that made them"
+        )
+    whole = weights[..., tiles * h * w :].unflatten(-1, (h, w))  # (…, h, w)
+    if not tiles:
+        return whole
+    # (…, level²*h*w) -> (…, level, level, h, w) -> (…, level, h, level, w) -> (…, level*h, level*w)
+    seen = weights[..., : tiles * h * w].unflatten(-1, (level, level, h, w)).transpose(-3, -2)
+    seen = seen.flatten(-2).flatten(-3, -2)
+    spread = whole.repeat_interleave(level, -2).repeat_interleave(level, -1) / tiles
+    return seen + spread
+
+
+class CropEncoder(nn.Module):
+    """An encoder that also looks at tiles; used wherever an `Encoder` is. Taught in notebook 08.
+
+    encoder:    what sees a view; t is its image size.
+    level:      tiles a side, see `cut`.
+    image_size: S, the side in pixels of the images it gets (default: level * t).
+
+    Its grid (B, N, D) has the tokens of all views, N = num_views * h * w; `boxes` and `on_image` say where they are.
+    As a picture they are the views below one another, so grid_size is (num_views * h, w). pooled is the mean of
+    all tokens. Level and t are part of its name, and S of its preprocessing: the feature cache tells them apart.
+
+    A batch of B images is a batch of B * num_views for the encoder: make it that much smaller.
+    """
+
+    def __init__(self, encoder: Encoder, level: int, *, image_size: int | None = None) -> None:
+        super().__init__()
+        self.encoder, self.level, self.views = encoder, level, num_views(level)
+        tile = encoder.image_size
+        self.image_size = image_size or max(level, 1) * tile
+        self.name = f"{encoder.name}, crops {level} of {tile} px"
+        self.dim, self.cells = encoder.dim, encoder.grid_size
+        self.grid_size = (self.views * self.cells[0], self.cells[1])
+        self.preprocessing = replace(encoder.preprocessing, size=self.image_size)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether no parameter learns."""
+        return self.encoder.frozen
+
+    @property
+    def weights_id(self) -> str:
+        """That of the encoder: see `Encoder.weights_id`."""
+        return self.encoder.weights_id
+
+    @property
+    def boxes(self) -> Tensor:
+        """`token_boxes` in fractions of the image: (N, 4) float32."""
+        return token_boxes(self.level, self.cells)
+
+    def on_image(self, weights: Tensor) -> Tensor:
+        """`on_image` of weights (…, N) of these tokens."""
+        return on_image(weights, self.level, self.cells)
+
+    def forward(self, images: Tensor) -> Features:
+        """Images (B, 3, S, S) float, preprocessed -> pooled (B, D) and grid (B, N, D).
+
+        Raises ValueError for images of another shape or type.
+        """
+        size = self.image_size
+        if images.ndim != 4 or images.shape[1:] != (3, size, size) or not images.is_floating_point():
+            raise ValueError(
+                f"{self.name} expects float images of shape (B, 3, {size}, {size}), found {images.dtype} of shape "
+                f"{tuple(images.shape)}: prepare them with eval_transform(encoder.preprocessing)"
+            )
+        views = cut(images, self.level, self.encoder.image_size)  # (B, views, 3, t, t)
+        grid = self.encoder(views.flatten(0, 1)).grid  # (B*views, L, D)
+        grid = grid.unflatten(0, (len(images), self.views)).flatten(1, 2)  # (B, views*L, D)
+        return Features(pooled=grid.mean(dim=1), grid=grid)
+
+
+def build_crop_encoder(
+    name: str,
+    level: int,
+    *,
+    weights: str | Path | None = "imagenet",
+    image_size: int | None = None,
+    freeze: bool | str = True,
+) -> Encoder | CropEncoder:
+    """`encoders.build_encoder`, looking at tiles too where level is above 0.
+
+    image_size: S, the side of the whole image in pixels; a view then has S // level. 896 with level 2 and 1344 with
+        level 3 give views of 448 (default: views of the backbone's own size). Level 0 is the plain encoder.
+    """
+    tile = image_size if image_size is None else image_size // max(level, 1)
+    encoder = build_encoder(name, weights=weights, image_size=tile, freeze=freeze)
+    return encoder if num_views(level) == 1 else CropEncoder(encoder, level, image_size=image_size)
+
+
+def layout(encoder: nn.Module) -> tuple[int, GridSize]:
+    """(level, cells of a view) of either kind of encoder, as `token_boxes` and `on_image` take them."""
+    if isinstance(encoder, CropEncoder):
+        return encoder.level, encoder.cells
+    return 0, encoder.grid_size
+
+
+def _resize(images: Tensor, size: int) -> Tensor:
+    if images.shape[-2:] == (size, size):
+        return images
+    return interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
