@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from helpers import downloads
 from helpers.annotated import AnnotatedImages, Report
 from helpers.files import DATA, read_json
+from helpers.flickr import captions_file, read_flickr8k
 from helpers.images import DataError
 from helpers.labels import Vocabulary
 from helpers.loaders import ImageDataset, collate, make_loader, seed_worker
@@ -49,13 +50,13 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
-SOURCES = ("scenes", "corel5k", "coco2014", "coco2017", "voc2007")
+SOURCES = ("scenes", "corel5k", "coco2014", "coco2017", "voc2007", "flickr8k")
 COREL_VAL_SHARE, COREL_VAL_MOST = 1 / 5, 500  # 500 of the 4,500 training images
 VAL_SHARE, VAL_MOST = 0.10, 5000  # elsewhere: a tenth of train, at most 5,000 images
 OWN_SHARES = (0.70, 0.85)  # your own images: train below the first, test from the second on
 LAYOUTS = (
     "a CSV file (file,labels), or annotations/instances_train*.json (COCO), or ImageSets/Main (VOC), or train.json "
-    "and test.json (Corel-5k)"
+    "and test.json (Corel-5k), or captions.txt or Flickr8k.token.txt (Flickr8k)"
 )
 
 
@@ -74,12 +75,12 @@ def load(
 
     "scenes" is generated on first use. The others are looked for in `data_dir`; data/README.md says how to get
     them. Splits: scenes and VOC have all three. Corel-5k: val is 500 of the 4,500 training images. COCO: test is the
-    official val, and val a tenth of train (at most 5,000). Your own: the CSV's split column, else 70/15/15 by a hash
+    official val, and val a tenth of train (at most 5,000). Flickr8k: its lists, where they are there. Your own: the CSV's split column, else 70/15/15 by a hash
     of each file name, so that an image stays in its split when you add others.
 
     Args:
-        source: "scenes", "corel5k", "coco2014", "coco2017", "voc2007", or the path of a folder in one of these layouts
-            or with a CSV (or of the CSV).
+        source: "scenes", "corel5k", "coco2014", "coco2017", "voc2007", "flickr8k", or the path of a folder in one of
+            these layouts or with a CSV (or of the CSV).
         data_dir: folder of the named data set; by default data/<source> of the repository.
         unlabelled: "keep" or "drop" images without labels, after the splits are made.
         difficult: VOC: keep objects marked difficult.
@@ -109,6 +110,8 @@ def load(
         parts = _read_voc_splits(folder, difficult, progress)
     elif layout == "corel":
         parts = _read_corel_splits(folder, seed)
+    elif layout == "flickr":
+        parts = _read_flickr_splits(folder, seed)
     elif layout == "coco":
         year = {"coco2014": "2014", "coco2017": "2017", "scenes": ""}.get(str(source))
         parts = _read_coco_splits(folder, year, crowd, seed, progress)
@@ -173,7 +176,7 @@ def _own_folder(source: str | Path, data_dir: Path | str | None) -> Path:
 
 
 def _layout(folder: Path) -> str | None:
-    """Which of the layouts a folder has: "voc", "coco", "corel", "csv", or None."""
+    """Which of the layouts a folder has: "voc", "coco", "corel", "flickr", "csv", or None."""
     if folder.is_file():
         return "csv"
     if (folder / "ImageSets" / "Main").is_dir():
@@ -182,14 +185,19 @@ def _layout(folder: Path) -> str | None:
         return "coco"
     if (folder / "train.json").is_file() and (folder / "test.json").is_file():
         return "corel"
+    if captions_file(folder) is not None and not (folder / "labels.csv").is_file():
+        return "flickr"
     return "csv" if any(folder.glob("*.csv")) else None
 
 
 def _find_layout(folder: Path, source: str = "") -> Path | None:
     """The folder itself, or the usual one below it, that has a layout (the one of `source`)."""
-    wanted = {"voc2007": ("voc",), "corel5k": ("corel",), "": ("voc", "coco", "corel", "csv")}.get(
-        source, ("coco",)
-    )
+    wanted = {
+        "voc2007": ("voc",),
+        "corel5k": ("corel",),
+        "flickr8k": ("flickr",),
+        "": ("voc", "coco", "corel", "flickr", "csv"),
+    }.get(source, ("coco",))
     for part in dict.fromkeys((".", source or ".", "VOC2007", "VOCdevkit/VOC2007")):
         if _layout(folder / part) in wanted:
             return folder / part
@@ -266,6 +274,17 @@ def _read_corel_splits(folder: Path, seed: int) -> _Parts:
     return parts
 
 
+def _read_flickr_splits(folder: Path, seed: int) -> _Parts:
+    path = captions_file(folder)
+    reading = read_flickr8k(folder)
+    notes = _notes(path.name if path else folder.name, reading)
+    chosen = reading.splits or _hash_splits([record.path.name for record in reading.records], seed)
+    if not reading.splits:
+        notes.append(f"no lists of the splits: split 70/15/15 by a hash of the file names (seed {seed})")
+    splits = {s: tuple(r for r, c in zip(reading.records, chosen, strict=True) if c == s) for s in SPLITS}
+    return _Parts(reading.labels, splits, notes)
+
+
 def _instances(folder: Path) -> dict[str, dict[str, Path]]:
     """COCO instance files by what follows the split's name: {"2014": {"train": path, "val": path}}."""
     found: dict[str, dict[str, Path]] = defaultdict(dict)
@@ -338,6 +357,11 @@ def _notes(file: str, reading: Reading) -> list[str]:
 
 def _assemble(name: str, parts: _Parts, unlabelled: str) -> AnnotatedImages:
     """The checks that every data set goes through."""
+    only_captions = not parts.labels and any(record.captions for record in parts.splits.get("train", ()))
+    if unlabelled == "drop" and only_captions:
+        raise DataError(
+            f"{name}: has captions but no labels, so no image would be left: keep the unlabelled ones."
+        )
     splits, notes = {split: parts.splits.get(split, ()) for split in SPLITS}, list(parts.notes)
     for split, records in splits.items():
         kept = tuple(record for record in records if record.labels)
@@ -353,4 +377,5 @@ def _assemble(name: str, parts: _Parts, unlabelled: str) -> AnnotatedImages:
     for a, b in combinations(SPLITS, 2):
         if shared := len(paths[a] & paths[b]):
             notes.append(f"{shared:,} images are in {a} and in {b}: figures on {b} will be too good")
-    return AnnotatedImages(name, Vocabulary(parts.labels), **splits, notes=tuple(notes))
+    vocabulary = Vocabulary.none() if only_captions else Vocabulary(parts.labels)
+    return AnnotatedImages(name, vocabulary, **splits, notes=tuple(notes))

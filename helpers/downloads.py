@@ -12,7 +12,17 @@ from helpers.archives import extract
 from helpers.fetching import DownloadError, fetch, fetch_checked, one_checksum
 from helpers.files import read_json, write_json
 
-__all__ = ["DONE", "SOURCES", "DownloadError", "Source", "download", "extract", "fetch", "manual_route"]
+__all__ = [
+    "BY_HAND",
+    "DONE",
+    "SOURCES",
+    "DownloadError",
+    "Source",
+    "download",
+    "extract",
+    "fetch",
+    "manual_route",
+]
 
 DONE = "downloaded.json"  # in a data set's folder: which archives were unpacked there, by checksum
 
@@ -85,19 +95,27 @@ Put yours into {folder} like this:
   train.json and test.json, each of the form
     {{"samples": [{{"image_name": "1000.jpeg", "image_labels": ["sun", "sky"]}}, ...], "labels": [the 260 labels]}}"""
 
+_FLICKR8K = """\
+Flickr8k is not downloaded for you: its authors give it to researchers who ask for it. Put yours into {folder},
+in either layout:
+  Flicker8k_Dataset/*.jpg (8,091 photographs), Flickr8k.token.txt and Flickr_8k.{{train,dev,test}}Images.txt
+  Images/*.jpg and captions.txt, with the first line `image,caption` (and the three lists, if you have them)"""
+
+BY_HAND = {"corel5k": _COREL5K, "flickr8k": _FLICKR8K}  # data sets without an official download
+
 
 def manual_route(name: str, folder: str | os.PathLike[str]) -> str:
     """How to get a data set by hand: which files, from where, to where, with which checksums. Text for a person.
 
     Args:
-        name: a key of `SOURCES`, or "corel5k".
+        name: a key of `SOURCES` or of `BY_HAND`.
         folder: where the data set is to be.
 
     Raises:
         ValueError: an unknown name.
     """
-    if name == "corel5k":
-        return _COREL5K.format(folder=Path(folder))
+    if name in BY_HAND:
+        return BY_HAND[name].format(folder=Path(folder))
     lines = [
         f"To do it by hand, get these files with a browser or another computer and put them, still packed, into "
         f"{Path(folder)}. Then download again: it finds, checks and unpacks them."
@@ -134,7 +152,7 @@ def download(
     Taught in notebook 01.
     """
     folder = Path(folder)
-    if name == "corel5k":
+    if name in BY_HAND:
         raise DownloadError(manual_route(name, folder))
     sources = _sources(name)
     done = read_json(folder / DONE) if (folder / DONE).exists() else {}
@@ -173,6 +191,6 @@ def _fetch_from_any(source: Source, path: Path, *, progress: bool) -> None:
 def _sources(name: str) -> tuple[Source, ...]:
     if name not in SOURCES:
         raise ValueError(
-            f"no data set {name!r} to download; there are {', '.join([*SOURCES, 'corel5k (by hand)'])}"
+            f"no data set {name!r} to download; there are {', '.join([*SOURCES, *(f'{n} (by hand)' for n in BY_HAND)])}"
         )
     return SOURCES[name]

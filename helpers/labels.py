@@ -59,6 +59,14 @@ class Vocabulary:
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "_ids", ids)  # frozen: this is how
 
+    @classmethod
+    def none(cls) -> Vocabulary:
+        """The vocabulary of a data set that has captions and no labels (Flickr8k); C is 0."""
+        vocabulary = object.__new__(cls)
+        object.__setattr__(vocabulary, "labels", ())
+        object.__setattr__(vocabulary, "_ids", {})
+        return vocabulary
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -130,6 +138,8 @@ class Vocabulary:
             raise ValueError(f"{path}: {error}") from error
 
     def _suggest(self, label: str) -> str:
+        if not self.labels:
+            return "the data set has captions and no labels"
         by_lower = {known.lower(): known for known in self.labels}
         near = difflib.get_close_matches(label.lower().strip(), by_lower, n=3, cutoff=0.6)
         if near:

@@ -38,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
     )
     g = p.add_argument_group("data")
     g.add_argument(
-        "--data", default="scenes", help="scenes, corel5k, coco2014, coco2017, voc2007, or a folder of yours"
+        "--data",
+        default="scenes",
+        help="scenes, corel5k, coco2014, coco2017, voc2007, flickr8k, or a folder of yours",
     )
     g.add_argument(
         "--data-dir", type=Path, help="where the data set lies (default: data/<name> of the course)"
