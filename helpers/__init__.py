@@ -33,8 +33,9 @@ Models
 Command lines
     experiment, train, predict, notebooks
 
-Notebooks
-    plots, feature_plots, decoding_plots, attention_plots    figures
-    widgets, attention_widgets                               interactive views
-    checks, data_checks, feature_checks, decoding_checks, attention_checks   exercises
+Notebooks: what several share first
+    tracing                                                  decodings, kept for figures
+    plots, data_plots, feature_plots, threshold_plots, decoding_plots, attention_plots    figures
+    widgets, data_widgets, threshold_widgets, decoding_widgets, attention_widgets         interactive views
+    checks, data_checks, feature_checks, decoding_checks, attention_checks                exercises
 """

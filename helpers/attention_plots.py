@@ -1,5 +1,4 @@
-"""Figures of attention: a map over its image, a film strip of the steps, bars of the pointing game; and `trace`, the
-decoding that they show, step by step.
+"""Figures of attention: a map over its image, a film strip of the steps (`tracing.trace`), bars of the pointing game.
 
 Taught in notebook 04. As in `helpers.plots`, every function returns a `matplotlib.figure.Figure`.
 """
@@ -7,11 +6,9 @@ Taught in notebook 04. As in `helpers.plots`, every function returns a `matplotl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
@@ -19,12 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
-from helpers.attention import AttentionLSTM
-from helpers.batch import Features
 from helpers.labels import STOP_NAME
 from helpers.localization import Grading, GridSize
 from helpers.plots import DPI, PALETTE, draw_image, new_figure, to_pixels, wrapped
 from helpers.search import Decoded
+from helpers.tracing import Trace
 
 # From nothing to one dark, saturated colour over a pale grey picture: lightness alone tells the order, so that the
 # map reads the same with every kind of colour vision, in print and on a poor projector.
@@ -34,74 +30,6 @@ HEAT = LinearSegmentedColormap.from_list(
 )
 PALEST = 0.55  # black of the picture under a map becomes this grey: a map must stand out on a night, too
 UNITS = "attention, share of the whole"
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What an attention decoder did for one image. Made by `trace`.
-
-    tokens: (T,) int64, what was named. probability: (T, V) float32, of every label and `<stop>` at each step.
-    attention: (T, L) float32. gate: (T, D) float32, how much of each feature of the attended vector was let in.
-    """
-
-    tokens: Tensor
-    probability: Tensor
-    attention: Tensor
-    gate: Tensor
-
-    @property
-    def step_probability(self) -> Tensor:
-        """(T,) float32, of what was named."""
-        return self.probability.gather(1, self.tokens.unsqueeze(1)).squeeze(1)
-
-
-@torch.inference_mode()
-def trace(
-    decoder: AttentionLSTM,
-    features: Features,
-    *,
-    max_steps: int,
-    given: Sequence[int] | None = None,
-    attention: Mapping[int, Tensor] | None = None,
-    repeats: bool = False,
-) -> Trace:
-    """Decode one image and keep everything. Taught in notebook 04.
-
-    features: of one image, as the decoder gets them (after a system's `prepare`). max_steps: at most.
-    given: the labels fed back, whatever the decoder says (teacher forcing); one step more than labels is taken, in
-        which it should say `<stop>`. None: it reads its own labels (free running), as `search.greedy`.
-    attention: step -> (L,) weights to be used at that step instead of the decoder's own.
-    repeats: let a label be named again.
-
-    Call `decoder.eval()` before. Raises ValueError for more than one image, or max_steps below 1.
-    """
-    if len(features.pooled) != 1 or max_steps < 1:
-        raise ValueError(
-            f"trace takes one image and at least one step; found {len(features.pooled)}, {max_steps}"
-        )
-    device, stop = features.pooled.device, decoder.stop_token
-    state = decoder.start(features)
-    token = torch.tensor([decoder.start_token], device=device)
-    taken = torch.zeros(stop + 1, dtype=torch.bool, device=device)
-    rows: list[tuple[Tensor, ...]] = []
-    for t in range(max_steps if given is None else len(given) + 1):
-        mine = None if attention is None or t not in attention else attention[t].to(device).unsqueeze(0)
-        seen = decoder.inspect(token, state, attention=mine)
-        state = seen.state
-        logits = seen.logits[0].float()
-        if not repeats:
-            logits = logits.masked_fill(taken, -torch.inf)
-        probability = logits.softmax(-1)
-        named = probability.argmax()
-        rows.append((named, probability, seen.attention[0].float(), seen.gate[0].float()))
-        if given is None and int(named) == stop:
-            break
-        if given is not None and t == len(given):
-            break
-        token = named.view(1) if given is None else torch.tensor([given[t]], device=device)
-        taken[token] = True
-        taken[stop] = False
-    return Trace(*(torch.stack(column).cpu() for column in zip(*rows, strict=True)))
 
 
 class Frame(NamedTuple):

@@ -13,13 +13,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from helpers.attention_plots import attention_view, film_strip, frames, trace
+from helpers.attention_plots import attention_view, film_strip, frames
 from helpers.batch import Features
 from helpers.images import open_image
 from helpers.labels import ORDERS, Vocabulary, order_labels
 from helpers.localization import GridSize
 from helpers.records import Record
 from helpers.sequence import SequenceSystem
+from helpers.tracing import trace
 from helpers.widgets import figure_view
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Figures of label sequences as they are named step by step, and `follow`, the decoding that they show.
+"""Figures of label sequences as they are named step by step (`tracing.follow`).
 
 Taught in notebook 03. As in `helpers.plots`, every function returns a `matplotlib.figure.Figure`.
 """
@@ -16,77 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from torch import Tensor
 
-from helpers.batch import Features
-from helpers.decoders import Decoder
 from helpers.labels import START_NAME, STOP_NAME
 from helpers.plots import PALETTE, SEQUENTIAL, draw_image, new_figure
 
-FREE = -1  # in `forced`: here the decoder chooses
 RIGHT, WRONG, CHOSEN = PALETTE[0], PALETTE[3], PALETTE[4]
 GREY = "#595959"
-
-
-class Followed(NamedTuple):
-    """What `follow` saw of B images.
-
-    tokens:      (B, T) int64, `<stop>` from the first stop on.
-    probability: (B, T, V) float32, of every label and `<stop>` at every step; 0 after the first stop.
-    """
-
-    tokens: Tensor
-    probability: Tensor
-
-
-@torch.inference_mode()
-def follow(
-    decoder: Decoder,
-    features: Features,
-    *,
-    max_steps: int,
-    forced: Sequence[Sequence[int]] | None = None,
-    repeats: bool = False,
-) -> Followed:
-    """Greedy decoding that keeps all scores, and in which you may choose labels yourself. Taught in notebook 03.
-
-    features: of B images. max_steps: decoder steps at most, >= 1.
-    forced: for each image the tokens to take from its first step on, whatever the decoder says; `FREE` (-1) where the
-        decoder chooses, as it does after the last of them. What stands after a `<stop>` does not count.
-    repeats: as in `search.greedy`, whose tokens and probabilities it gives where nothing is forced.
-
-    Call `decoder.eval()` before. Raises ValueError for a wrong number of rows, too long ones, or ids that the decoder
-    cannot emit.
-    """
-    batch, device, stop = len(features.pooled), features.pooled.device, decoder.stop_token
-    if max_steps < 1:
-        raise ValueError(f"max_steps is {max_steps}; decoding needs at least one step")
-    rows = [list(row) for row in forced] if forced is not None else [[]] * batch
-    if len(rows) != batch or max(map(len, rows), default=0) > max_steps:
-        raise ValueError(
-            f"forced has {len(rows)} rows of up to {max(map(len, rows), default=0)} tokens; expected a row for each "
-            f"of {batch} images, of at most max_steps = {max_steps}"
-        )
-    if bad := {token for row in rows for token in row if not FREE <= token <= stop}:
-        raise ValueError(f"forced holds ids {sorted(bad)[:5]} outside -1..{stop} (-1: the decoder chooses)")
-    wanted = torch.tensor([[*row, *[FREE] * (max_steps - len(row))] for row in rows], device=device)  # (B, T)
-    state = decoder.start(features)
-    token = torch.full((batch,), decoder.start_token, device=device)
-    done = torch.zeros(batch, dtype=torch.bool, device=device)
-    taken = torch.zeros(batch, stop + 1, dtype=torch.bool, device=device)
-    tokens, probability = [], []
-    for t in range(max_steps):
-        logits, state, _ = decoder.step(token, state)
-        if not repeats:
-            logits = logits.masked_fill(taken, -torch.inf)
-        p = logits.float().softmax(-1).masked_fill(done[:, None], 0.0)  # (B, V)
-        token = torch.where(wanted[:, t] == FREE, p.argmax(-1), wanted[:, t]).masked_fill(done, stop)
-        tokens.append(token)
-        probability.append(p)
-        done = done | (token == stop)
-        taken = taken.scatter(1, token[:, None], True)
-        taken[:, stop] = False
-        if bool(done.all()):
-            break
-    return Followed(torch.stack(tokens, 1), torch.stack(probability, 1))
 
 
 class NamedLabel(NamedTuple):

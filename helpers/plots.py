@@ -1,4 +1,4 @@
-"""Figures of the notebooks: data, labels and curves. Every function returns a `matplotlib.figure.Figure`.
+"""Figures that several notebooks share, and what all figures are drawn with. Every function returns a `matplotlib.figure.Figure`.
 
 No figure touches pyplot's global state, so nothing needs closing and nothing leaks from one cell to the next. The
 background is opaque, which keeps a figure readable on dark themes; colours are those of Okabe and Ito and of cividis,
@@ -16,12 +16,15 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
 # Okabe and Ito, "Color Universal Design", 2008; black last: it is for text and axes.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 SEQUENTIAL = "cividis"
+GREY = "#8a8a8a"
+# Colour alone is not enough for everyone.
+MARKERS = "osD^vPX*"
+LINES = ("-", "--", "-.", ":")
 DPI = 110
 STYLE = {
     "font.size": 12,
@@ -47,6 +50,11 @@ def new_figure(
         figure = Figure(figsize=size, dpi=DPI, layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, axes
+
+
+def canvas(*, size: tuple[float, float]) -> Figure:
+    """A figure without axes, for subfigures; size in inches. Draw in it `with rc_context(STYLE)`."""
+    return Figure(figsize=size, dpi=DPI, layout="constrained", facecolor="white")
 
 
 def to_png(figure: Figure) -> bytes:
@@ -124,14 +132,14 @@ def draw_boxes(axes: Axes, boxes: Sequence) -> None:
             *tag,
             ", ".join(dict.fromkeys(labels)),
             fontsize=11,
-            color=_ink(colour),
+            color=ink(colour),
             ha="right" if at_right else "left",
             va="bottom",
             bbox={"facecolor": colour, "alpha": 0.9, "pad": 1.5, "lw": 0},
         )
 
 
-def _ink(background: str) -> str:
+def ink(background: str) -> str:
     """Black or white, whichever is read more easily on a colour "#rrggbb"."""
     red, green, blue = (int(background[k : k + 2], 16) / 255 for k in (1, 3, 5))
     return "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.45 else "white"
@@ -251,15 +259,13 @@ def curves(
         raise ValueError("there are no curves to draw")
     figure, axes = new_figure(size=(7, 4))
     ax = axes[0, 0]
-    markers = "osD^vPX*"
     for i, (name, values) in enumerate(series.items()):
         values = np.atleast_2d(np.asarray(values, dtype=float))
         steps = np.arange(1, values.shape[1] + 1) if x is None else np.asarray(x)
         colour = PALETTE[i % len(PALETTE)]
-        # Markers too: colour alone is not enough for everyone.
         every = max(1, values.shape[1] // 12)
         ax.plot(
-            steps, values.mean(0), color=colour, marker=markers[i % len(markers)], markevery=every, label=name
+            steps, values.mean(0), color=colour, marker=MARKERS[i % len(MARKERS)], markevery=every, label=name
         )
         if len(values) > 1:
             ax.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
@@ -307,107 +313,4 @@ def labelled_image(
         )
     if not len(labels):
         ax.text(0.5, 0.5, "no label", fontsize=12, ha="center", va="center", transform=ax.transAxes)
-    return figure
-
-
-def label_scatter(
-    names: Sequence[str],
-    x: Sequence[float],
-    y: Sequence[float],
-    *,
-    groups: Mapping[str, Sequence[str]],
-    xlabel: str,
-    ylabel: str,
-    title: str,
-) -> Figure:
-    """A point a label, both axes logarithmic; those of `groups` (name -> labels) named and coloured. Notebook 01."""
-    if not len(names):
-        raise ValueError("there are no labels to draw")
-    figure, axes = new_figure(size=(7.5, 4.8))
-    ax = axes[0, 0]
-    grouped = {label for labels in groups.values() for label in labels}
-    shown = {"other labels": [name for name in names if name not in grouped], **groups}
-    for (group, labels), colour, marker in zip(
-        shown.items(), ("#8a8a8a", *PALETTE), "osD^vPX*", strict=False
-    ):
-        at = [list(names).index(label) for label in labels]
-        ax.scatter([x[i] for i in at], [y[i] for i in at], s=70, color=colour, marker=marker, label=group)
-        # Names above and below in turn, from left to right: neighbours do not meet.
-        for k, i in enumerate(sorted(at, key=lambda i: x[i]) if group in groups else ()):
-            above = k % 2 == 0
-            ax.annotate(
-                names[i],
-                (x[i], y[i]),
-                xytext=(0, 8 if above else -8),
-                textcoords="offset points",
-                fontsize=12,
-                color=colour,
-                ha="center",
-                va="bottom" if above else "top",
-            )
-    ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_locator(NullLocator())
-    ax.margins(0.12)
-    ax.legend(fontsize=11)
-    return figure
-
-
-def token_grid(panels: Mapping[str, Sequence[Sequence[str]]], lengths: Sequence[int]) -> Figure:
-    """Sequences of token names as rows of cells, a panel below the other. Notebooks 01 and 03.
-
-    panels:  title -> B rows of T names; `<start>` and `<stop>` have colours of their own.
-    lengths: labels of each row. Steps after the first lengths + 1 are padding, drawn pale.
-    """
-    if not panels or not all(len(rows) == len(lengths) > 0 for rows in panels.values()):
-        raise ValueError(f"expected panels of {len(lengths)} rows each and at least one row")
-    steps = max(len(row) for rows in panels.values() for row in rows)
-    figure, axes = new_figure(
-        len(panels), 1, size=(1.5 * steps + 0.6, (0.5 * len(lengths) + 0.8) * len(panels))
-    )
-    for ax, (title, rows) in zip(axes.flat, panels.items(), strict=True):
-        for i, row in enumerate(rows):
-            for t, name in enumerate(row):
-                counts = t <= lengths[i]
-                colour = {"<start>": PALETTE[2], "<stop>": PALETTE[1]}.get(name, PALETTE[0])
-                face = colour if counts else "#eeeeee"
-                ax.add_patch(Rectangle((t - 0.47, i - 0.42), 0.94, 0.84, facecolor=face, linewidth=0))
-                ink = _ink(colour) if counts else "#707070"
-                ax.text(t, i, name, fontsize=12, ha="center", va="center", color=ink)
-        ax.set(xlim=(-0.5, steps - 0.5), ylim=(len(rows) - 0.5, -0.5), title=title)
-        ax.set_xticks(range(steps), [f"step {t}" for t in range(steps)])
-        ax.set_yticks([])
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
-    return figure
-
-
-def sequence_view(
-    image,
-    labels: Sequence[str],
-    values: Sequence[float],
-    boxes: Sequence = (),
-    *,
-    title: str = "",
-    xlabel: str = "training images with the label",
-) -> Figure:
-    """An image with its boxes beside its labels in their order, top to bottom, and `<stop>`. Notebook 01.
-
-    values: a number a label, drawn as a bar: with training frequencies, the order can be seen.
-    """
-    if len(labels) != len(values):
-        raise ValueError(f"found {len(labels)} labels and {len(values)} values: give one value a label")
-    figure, axes = new_figure(1, 2, size=(9, 4.4), width_ratios=(1, 0.9))
-    draw_image(axes[0, 0], image, title)
-    draw_boxes(axes[0, 0], boxes)
-    ax = axes[0, 1]
-    bars = ax.barh(range(len(labels)), values, color=PALETTE[0])
-    ax.bar_label(bars, padding=3, fontsize=11)
-    names = [f"{step}. {name}" for step, name in enumerate([*labels, "<stop>"], start=1)]
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(max(len(names), 6) - 0.4, -0.6)
-    ax.set_xlim(0, 1.18 * max([1, *values]))
-    ax.set_xlabel(xlabel)
     return figure

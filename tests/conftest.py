@@ -7,6 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from PIL import Image
+
+from helpers import plots
+from helpers.annotated import AnnotatedImages
+from helpers.labels import Vocabulary
+from helpers.records import Box, Record
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
@@ -34,6 +40,26 @@ def shared() -> Path:
 def seeded() -> None:
     """Every test starts from the same random state."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are not rendered: for tests that redraw often and read only what stands above."""
+    monkeypatch.setattr(plots, "to_png", lambda figure: b"")
+
+
+@pytest.fixture
+def small_data(tmp_path: Path) -> AnnotatedImages:
+    """Five small images; bird is the most frequent label in train, cat the least."""
+    rows = ["bird cat", "bird dog", "", "dog bird", "bird"]
+    records = []
+    for i, row in enumerate(rows):
+        path = tmp_path / f"{i}.png"
+        Image.new("RGB", (20, 20), (40 * i, 90, 90)).save(path)
+        boxes = tuple(Box(name, 2.0 + k, 2, 8, 8) for k, name in enumerate(row.split()))
+        records.append(Record(path, tuple(row.split()), boxes))
+    vocabulary = Vocabulary(("bird", "cat", "dog", "elk"))
+    return AnnotatedImages("small", vocabulary, train=tuple(records), val=tuple(records[:1]), test=())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""Figures of attention: a planted peak is where it was planted, and a trace is what the decoder does."""
+"""Figures of attention: a planted peak is where it was planted, and frames know what is right."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from helpers.localization import Grade, Grading
 from helpers.plots import to_png
 from helpers.records import Box, Record
 from helpers.search import greedy
+from helpers.tracing import trace
 
 
 def pixels_of(figure) -> np.ndarray:
@@ -78,45 +79,8 @@ def features() -> Features:
     return Features(grid.mean(1), grid)
 
 
-def test_a_free_trace_is_greedy_search(decoder, features) -> None:
-    for repeats in (False, True):
-        decoded = greedy(decoder, features, max_steps=6, repeats=repeats)
-        found = ap.trace(decoder, features, max_steps=6, repeats=repeats)
-        assert torch.equal(found.tokens, decoded.tokens[0])
-        torch.testing.assert_close(
-            found.probability.gather(1, found.tokens[:, None])[:, 0], decoded.step_probability[0]
-        )
-        torch.testing.assert_close(found.attention, decoded.attention[0])
-        assert found.gate.shape == (len(found.tokens), 8) and bool(
-            ((found.gate > 0) & (found.gate < 1)).all()
-        )
-
-
-def test_a_forced_trace_is_teacher_forcing(decoder, features) -> None:
-    given = [3, 0, 4]
-    found = ap.trace(decoder, features, max_steps=1, given=given, repeats=True)
-    logits, attention = decoder(features, torch.tensor([[decoder.start_token, *given]]))
-    torch.testing.assert_close(found.probability, logits[0].softmax(-1))
-    torch.testing.assert_close(found.attention, attention[0])
-    assert len(found.tokens) == 4
-    without = ap.trace(decoder, features, max_steps=1, given=given)
-    assert without.probability[1, 3] == 0 and without.probability[3, [3, 0, 4]].sum() == 0
-
-
-def test_painted_attention_is_used_at_its_step_alone(decoder, features) -> None:
-    mine = torch.eye(12)[7]
-    own, painted = (
-        ap.trace(decoder, features, max_steps=3, given=[1, 2], attention=a) for a in (None, {1: mine})
-    )
-    assert torch.equal(own.attention[0], painted.attention[0])
-    assert torch.equal(painted.attention[1], mine)
-    assert not torch.allclose(own.probability[1], painted.probability[1])
-    with pytest.raises(ValueError, match="one image"):
-        ap.trace(decoder, Features(torch.randn(2, 8), torch.randn(2, 12, 8)), max_steps=3)
-
-
 def test_frames_know_what_is_right_and_where(decoder, features) -> None:
-    found = ap.trace(decoder, features, max_steps=6)
+    found = trace(decoder, features, max_steps=6)
     names = ["a", "b", "c", "d", "e"]
     first = names[int(found.tokens[0])]
     record = Record(None, (first,), (Box(first, 1, 2, 3, 4), Box("z", 0, 0, 1, 1)))
@@ -132,7 +96,7 @@ def test_frames_know_what_is_right_and_where(decoder, features) -> None:
 
 
 def test_a_film_strip_has_a_panel_a_step_and_one_scale(decoder, features) -> None:
-    found = ap.frames(ap.trace(decoder, features, max_steps=6), ["a", "b", "c", "d", "e"])
+    found = ap.frames(trace(decoder, features, max_steps=6), ["a", "b", "c", "d", "e"])
     frames = (found * 6)[:6]
     image = Image.new("RGB", (60, 45))
     figure = ap.film_strip(image, {"free": frames, "forced": frames[:2]}, (3, 4), columns=4)

@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.attention_plots import trace
 from helpers.batch import Features
 from helpers.labels import Vocabulary
 from helpers.records import Box, Record
 from helpers.search import greedy
 from helpers.systems import attention as attention_system
+from helpers.tracing import trace
 
 ipywidgets = pytest.importorskip("ipywidgets")
 views = pytest.importorskip("helpers.attention_widgets")

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 
 from helpers import feature_plots, plots
 from helpers.datasets import Box
-from helpers.metrics import multilabel_metrics
 
 IMAGE = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -58,7 +57,7 @@ def test_feature_maps_share_their_colours_along_a_row() -> None:
         feature_plots.feature_maps([IMAGE] * 3, maps, rows=["a"])
 
 
-def test_curve_panels_and_precision_recall_name_their_lines() -> None:
+def test_curve_panels_name_their_lines() -> None:
     x = torch.linspace(0, 1, 5)
     figure = feature_plots.curve_panels(
         {"one": {"a": x, "b": x**2}, "two": {"a": x}}, x, xlabel="x", ylabel="y"
@@ -67,28 +66,6 @@ def test_curve_panels_and_precision_recall_name_their_lines() -> None:
     assert [len(ax.lines) for ax in figure.axes] == [2, 1]
     with pytest.raises(ValueError, match="no curves"):
         feature_plots.curve_panels({}, x, xlabel="x", ylabel="y")
-    figure = feature_plots.precision_recall(
-        {"bird": (x, 1 - x)}, {"half": {"bird": (0.5, 0.5), "other": (0.1, 0.1)}}, title="t"
-    )
-    assert drawn(figure) and "bird" in texts(figure) and "half" in texts(figure)
-
-
-def test_a_sweep_agrees_with_the_metrics_at_every_threshold() -> None:
-    scores, target = torch.rand(40, 5), torch.rand(40, 5) < 0.3
-    sweep = feature_plots.Sweep.of(scores, target)
-    assert len(sweep.thresholds) == 99
-    for k in (0, 29, 98):
-        expected = multilabel_metrics(scores >= sweep.thresholds[k], target)
-        assert float(sweep.precision[k]) == pytest.approx(expected["OP"])
-        assert float(sweep.recall[k]) == pytest.approx(expected["OR"])
-        assert float(sweep.f1[k]) == pytest.approx(expected["OF1"])
-    figure = feature_plots.threshold_sweeps({"val": sweep, "test": sweep}, {"val": {"chosen": 0.3}})
-    assert drawn(figure) and "chosen" in texts(figure)
-
-
-def test_a_sweep_without_positives_stays_finite() -> None:
-    sweep = feature_plots.Sweep.of(torch.rand(6, 1), torch.zeros(6, 1, dtype=torch.bool))
-    assert torch.equal(sweep.f1, torch.zeros(99, dtype=sweep.f1.dtype))
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

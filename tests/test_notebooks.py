@@ -6,6 +6,8 @@ weights lying about on this machine cannot help, with every proxy pointing nowhe
 
 from __future__ import annotations
 
+import ast
+import importlib
 import os
 import re
 import shutil
@@ -116,6 +118,35 @@ def test_notebooks_are_numbered_without_a_gap():
 def test_committed_notebook_is_sound(path):
     found = problems(nbformat.read(path, as_version=4), path.stat().st_size)
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_a_notebook_uses_of_the_package_is_there(path):
+    """A name that moved to another module is found without running the notebook."""
+    source = "\n".join(
+        cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"
+    )
+    tree = ast.parse(source)
+    modules = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "helpers":
+            for alias in node.names:
+                if node.module == "helpers":
+                    modules[alias.asname or alias.name] = importlib.import_module(f"helpers.{alias.name}")
+                else:
+                    assert hasattr(importlib.import_module(node.module), alias.name), ast.unparse(node)
+    assert modules
+    used = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    ]
+    taken = {
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    for node in used:
+        if node.value.id in modules.keys() - taken:
+            assert hasattr(modules[node.value.id], node.attr), ast.unparse(node)
 
 
 @pytest.fixture

@@ -1,0 +1,115 @@
+"""Figures of labels and their order: how frequent and how large, as sequences, beside their image.
+
+Taught in notebook 01. As in `helpers.plots`, every function returns a `matplotlib.figure.Figure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullLocator
+
+from helpers.plots import GREY, MARKERS, PALETTE, draw_boxes, draw_image, ink, new_figure
+
+
+def label_scatter(
+    names: Sequence[str],
+    x: Sequence[float],
+    y: Sequence[float],
+    *,
+    groups: Mapping[str, Sequence[str]],
+    xlabel: str,
+    ylabel: str,
+    title: str,
+) -> Figure:
+    """A point a label, both axes logarithmic; those of `groups` (name -> labels) named and coloured. Notebook 01."""
+    if not len(names):
+        raise ValueError("there are no labels to draw")
+    figure, axes = new_figure(size=(7.5, 4.8))
+    ax = axes[0, 0]
+    grouped = {label for labels in groups.values() for label in labels}
+    shown = {"other labels": [name for name in names if name not in grouped], **groups}
+    for (group, labels), colour, marker in zip(shown.items(), (GREY, *PALETTE), MARKERS, strict=False):
+        at = [list(names).index(label) for label in labels]
+        ax.scatter([x[i] for i in at], [y[i] for i in at], s=70, color=colour, marker=marker, label=group)
+        # Names above and below in turn, from left to right: neighbours do not meet.
+        for k, i in enumerate(sorted(at, key=lambda i: x[i]) if group in groups else ()):
+            above = k % 2 == 0
+            ax.annotate(
+                names[i],
+                (x[i], y[i]),
+                xytext=(0, 8 if above else -8),
+                textcoords="offset points",
+                fontsize=12,
+                color=colour,
+                ha="center",
+                va="bottom" if above else "top",
+            )
+    ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
+    ax.margins(0.12)
+    ax.legend(fontsize=11)
+    return figure
+
+
+def token_grid(panels: Mapping[str, Sequence[Sequence[str]]], lengths: Sequence[int]) -> Figure:
+    """Sequences of token names as rows of cells, a panel below the other. Notebooks 01 and 03.
+
+    panels:  title -> B rows of T names; `<start>` and `<stop>` have colours of their own.
+    lengths: labels of each row. Steps after the first lengths + 1 are padding, drawn pale.
+    """
+    if not panels or not all(len(rows) == len(lengths) > 0 for rows in panels.values()):
+        raise ValueError(f"expected panels of {len(lengths)} rows each and at least one row")
+    steps = max(len(row) for rows in panels.values() for row in rows)
+    figure, axes = new_figure(
+        len(panels), 1, size=(1.5 * steps + 0.6, (0.5 * len(lengths) + 0.8) * len(panels))
+    )
+    for ax, (title, rows) in zip(axes.flat, panels.items(), strict=True):
+        for i, row in enumerate(rows):
+            for t, name in enumerate(row):
+                counts = t <= lengths[i]
+                colour = {"<start>": PALETTE[2], "<stop>": PALETTE[1]}.get(name, PALETTE[0])
+                face = colour if counts else "#eeeeee"
+                ax.add_patch(Rectangle((t - 0.47, i - 0.42), 0.94, 0.84, facecolor=face, linewidth=0))
+                colour_of_text = ink(colour) if counts else "#707070"
+                ax.text(t, i, name, fontsize=12, ha="center", va="center", color=colour_of_text)
+        ax.set(xlim=(-0.5, steps - 0.5), ylim=(len(rows) - 0.5, -0.5), title=title)
+        ax.set_xticks(range(steps), [f"step {t}" for t in range(steps)])
+        ax.set_yticks([])
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+    return figure
+
+
+def sequence_view(
+    image,
+    labels: Sequence[str],
+    values: Sequence[float],
+    boxes: Sequence = (),
+    *,
+    title: str = "",
+    xlabel: str = "training images with the label",
+) -> Figure:
+    """An image with its boxes beside its labels in their order, top to bottom, and `<stop>`. Notebook 01.
+
+    values: a number a label, drawn as a bar: with training frequencies, the order can be seen.
+    """
+    if len(labels) != len(values):
+        raise ValueError(f"found {len(labels)} labels and {len(values)} values: give one value a label")
+    figure, axes = new_figure(1, 2, size=(9, 4.4), width_ratios=(1, 0.9))
+    draw_image(axes[0, 0], image, title)
+    draw_boxes(axes[0, 0], boxes)
+    ax = axes[0, 1]
+    bars = ax.barh(range(len(labels)), values, color=PALETTE[0])
+    ax.bar_label(bars, padding=3, fontsize=11)
+    names = [f"{step}. {name}" for step, name in enumerate([*labels, "<stop>"], start=1)]
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(max(len(names), 6) - 0.4, -0.6)
+    ax.set_xlim(0, 1.18 * max([1, *values]))
+    ax.set_xlabel(xlabel)
+    return figure
