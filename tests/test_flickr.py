@@ -153,7 +153,7 @@ def test_folders_that_are_something_else(tmp_path: Path) -> None:
     assert captions_file(tmp_path) is None
     with refused("flickr8k is not there", "its authors give it to researchers"):
         load("flickr8k", tmp_path)
-    with pytest.raises(downloads.DownloadError, match="Flickr8k.token.txt"):
+    with pytest.raises(downloads.DownloadError, match=r"Flickr8k\.token\.txt"):
         downloads.download("flickr8k", tmp_path)
 
 
