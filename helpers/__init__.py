@@ -26,6 +26,7 @@ Models
     metrics, thresholds    judging; from scores to sets
     prediction             what a system is and what it says
     classifier, sequence   a score a label; one label at a time
+    order_free             the same without an order
     systems                encoder + decoder + objective, by name
     training, checkpoints  fitting, resuming, saving
     localization           attention against boxes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import platform
 import time
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from helpers.files import read_json, write_json
 from helpers.glove import load_glove
 from helpers.labels import label_frequency
 from helpers.prediction import System
-from helpers.systems import NEEDS_GRID, build
+from helpers.systems import NEEDS_GRID, ORDER_FREE, build
 from helpers.training import FitOptions, fit, predict_all
 from helpers.transforms import eval_transform, train_transform
 
@@ -114,12 +115,25 @@ def system_options(data: AnnotatedImages, args: argparse.Namespace) -> dict[str,
         "max_labels": max(1, *(len(r.labels) for r in data.train)),
         "label_smoothing": args.label_smoothing,
     }
-    if args.system == "attention":
+    if args.system in NEEDS_GRID:
         options |= {
             "attention_size": args.attention_size,
             "attention_dropout": args.attention_dropout,
             "attention_penalty": args.attention_penalty,
         }
+    if args.system in ORDER_FREE:
+        epochs = args.teacher_forcing_epochs or max(1, args.epochs // 2)
+        options |= {
+            "feed_stop": args.feed_stop,
+            "mask_repeats": args.mask_repeats,
+            "teacher_forcing": args.teacher_forcing,
+            "teacher_forcing_steps": epochs * math.ceil(len(data.train) / args.batch_size)
+            if args.teacher_forcing
+            else 0,
+            "auxiliary_bce": args.auxiliary_bce,
+        }
+    if args.system == "attention_pla":
+        options["released"] = args.released_pla
     return options
 
 

@@ -15,6 +15,7 @@ from helpers.attention import AttentionLSTM
 from helpers.classifier import Classifier
 from helpers.decoders import LabelLSTM
 from helpers.labels import Vocabulary
+from helpers.order_free import OrderFreeSystem
 from helpers.prediction import System
 from helpers.sequence import SequenceSystem, Standardize
 
@@ -78,8 +79,70 @@ def attention(
     )
 
 
-SYSTEMS: dict[str, Callable[..., System]] = {"bce": bce, "ria": ria, "attention": attention}
-NEEDS_GRID = frozenset({"attention"})  # the others read the pooled feature alone
+def _order_free(
+    method: str,
+    vocabulary: Vocabulary,
+    feature_size: int,
+    *,
+    encoder: nn.Module | None = None,
+    max_labels: int,
+    label_smoothing: float = 0.0,
+    standardize: bool = True,
+    feature_dropout: float = 0.5,
+    attention_penalty: float = 0.0,
+    feed_stop: bool = True,
+    mask_repeats: bool = False,
+    teacher_forcing: float = 0.0,
+    teacher_forcing_steps: int = 0,
+    auxiliary_bce: float = 0.0,
+    **options: Any,
+) -> System:
+    return OrderFreeSystem(
+        vocabulary,
+        AttentionLSTM(len(vocabulary), feature_size, **options),
+        encoder=encoder,
+        prepare=Standardize(feature_size, feature_dropout) if standardize else None,
+        max_labels=max_labels,
+        method=method,
+        label_smoothing=label_smoothing,
+        attention_penalty=attention_penalty,
+        feed_stop=feed_stop,
+        mask_repeats=mask_repeats,
+        teacher_forcing=teacher_forcing,
+        teacher_forcing_steps=teacher_forcing_steps,
+        auxiliary_bce=auxiliary_bce,
+        feature_size=feature_size,
+    )
+
+
+def attention_mla(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
+    """`attention` that learns in which order to name the labels, by MLA. Taught in notebook 05.
+
+    Options: those of `attention`, and feed_stop, mask_repeats, teacher_forcing, teacher_forcing_steps and
+    auxiliary_bce of `OrderFreeSystem`.
+    """
+    return _order_free("mla", vocabulary, feature_size, **options)
+
+
+def attention_pla(
+    vocabulary: Vocabulary, feature_size: int, *, released: bool = False, **options: Any
+) -> System:
+    """`attention_mla` with PLA: a label that is predicted stays where it was predicted. Taught in notebook 05.
+
+    released: as the paper's published code computes it, see `alignment.align`.
+    """
+    return _order_free("pla_released" if released else "pla", vocabulary, feature_size, **options)
+
+
+SYSTEMS: dict[str, Callable[..., System]] = {
+    "bce": bce,
+    "ria": ria,
+    "attention": attention,
+    "attention_mla": attention_mla,
+    "attention_pla": attention_pla,
+}
+ORDER_FREE = frozenset({"attention_mla", "attention_pla"})  # trained without an order of the labels
+NEEDS_GRID = frozenset({"attention"}) | ORDER_FREE  # the others read the pooled feature alone
 
 
 def build(

@@ -126,6 +126,47 @@ def parser() -> argparse.ArgumentParser:
         default="global",
         help="of bce: global, mcc (one a label) or top3 (default: %(default)s)",
     )
+    g = p.add_argument_group(
+        "order-free training (attention_mla, attention_pla)",
+        "the decoder reads its own outputs while it learns, and the labels are handed out to suit what it says",
+    )
+    g.add_argument(
+        "--feed-stop",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="let it read a <stop> that it says too early; otherwise it reads its best label instead",
+    )
+    g.add_argument(
+        "--mask-repeats",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="never let it read a label for a second time",
+    )
+    g.add_argument(
+        "--teacher-forcing",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the images that read their true labels, in --order, at the start (default: %(default)s)",
+    )
+    g.add_argument(
+        "--teacher-forcing-epochs",
+        type=int,
+        metavar="N",
+        help="that share falls to 0 in so many epochs (default: half of them)",
+    )
+    g.add_argument(
+        "--auxiliary-bce",
+        type=float,
+        default=0.0,
+        metavar="WEIGHT",
+        help="also learn to score every label from the image feature (default: %(default)s)",
+    )
+    g.add_argument(
+        "--released-pla",
+        action="store_true",
+        help="PLA as its paper's code computes it, which leaves some labels where they were",
+    )
     g = p.add_argument_group("training")
     g.add_argument(
         "--epochs", type=int, default=20, help="passes over the training images (default: %(default)s)"

@@ -12,7 +12,10 @@ from helpers.systems import SYSTEMS, build
 VOCABULARY = Vocabulary(["cat", "dog", "bird", "tree"])
 D = 16
 SMALL = {"max_labels": 3, "hidden_size": 32, "embedding_size": 8}
-OPTIONS = {"bce": {}, "ria": SMALL, "attention": SMALL | {"attention_size": 16}}
+ATTENTION = SMALL | {"attention_size": 16}
+OPTIONS = {"bce": {}, "ria": SMALL} | dict.fromkeys(
+    ("attention", "attention_mla", "attention_pla"), ATTENTION
+)
 
 
 def make_batch() -> Batch:
