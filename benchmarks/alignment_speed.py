@@ -32,7 +32,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from helpers.alignment import ALIGNMENTS, MOST_PERMUTATIONS, align, alignment_cost, assign
+from helpers.alignment import ALIGNMENTS, align, alignment_cost, assign
+from helpers.assignment import MOST_PERMUTATIONS
 
 # "At least this many times faster", by device: (than the python loop, than the scipy loop).
 TARGETS = {"cpu": (10.0, 1.0), "cuda": (50.0, 5.0)}

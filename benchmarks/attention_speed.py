@@ -162,7 +162,7 @@ def peaks(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     source = torch.randn(numbers, device=device)
     target = torch.empty_like(source)
-    # The same product as a 1x1 convolution: a CPU's two libraries differ (see `helpers.attention.linear`).
+    # The same product as a 1x1 convolution: a CPU's two libraries differ (see `helpers.attention_kernels.linear`).
     pictures, filters = a.view(32, -1, side).mT.unsqueeze(2), b[:, :, None, None]
     products = [lambda: a @ b, lambda: F.conv2d(pictures, filters)]
 

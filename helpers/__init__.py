@@ -20,8 +20,10 @@ Encoders
     fingerprints, feature_store, encoding, features    the feature cache
 
 Models
-    losses, alignment      objectives; order-free targets
-    decoders, attention    features -> label sequence, step by step
+    losses                 objectives
+    assignment, alignment  order-free targets
+    decoders               features -> label sequence, step by step
+    attention_kernels, attention   a decoder that looks again at every step
     search                 greedy and beam decoding
     metrics, thresholds    judging; from scores to sets
     prediction             what a system is and what it says

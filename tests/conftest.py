@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,14 @@ def small_data(tmp_path: Path) -> AnnotatedImages:
         records.append(Record(path, tuple(row.split()), boxes))
     vocabulary = Vocabulary(("bird", "cat", "dog", "elk"))
     return AnnotatedImages("small", vocabulary, train=tuple(records), val=tuple(records[:1]), test=())
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """float64 is the default."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import attention as module
-from helpers.attention import AttentionLSTM, TeacherForcing, additive_attention, doubly_stochastic_penalty
+from helpers.attention import AttentionLSTM, doubly_stochastic_penalty
 from helpers.batch import Features
 from helpers.decoders import Decoder, State
 from helpers.search import beam, greedy
@@ -87,13 +86,6 @@ def gradients(decoder: AttentionLSTM, outputs: tuple[Tensor, Tensor], grid: Tens
     return dict(zip([*named, "grid"], torch.autograd.grad(loss, [*named.values(), grid]), strict=True))
 
 
-@pytest.fixture
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 # --- The right answer -------------------------------------------------------------------------------------------
 
 
@@ -118,32 +110,6 @@ def test_the_attention_of_a_step_uses_the_hidden_state_before_it(double: None) -
     decoder, features, tokens = make(), make_features(), make_tokens()
     wrong = formulas(decoder, features, tokens, late_query=True)[1]
     assert (decoder(features, tokens)[1] - wrong).abs().max() > 1e-4
-
-
-@pytest.mark.parametrize("chunk_bytes", [1, 2 * 4 * 5 * 8, 2**30])  # pieces of 1, of 2 and 1, of all 3 images
-def test_the_written_out_backward_pass(
-    double: None, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
-) -> None:
-    monkeypatch.setattr(module, "CHUNK_BYTES", chunk_bytes)
-    steps, batch, cells, size, hidden, keys = 3, 3, 4, 2, 3, 5
-    weights = AttentionLSTM(C, size, hidden_size=hidden, attention_size=keys)._weights()
-    shapes = [(steps, batch, 4 * hidden), (batch, hidden), (batch, hidden), (batch, cells, size)]
-    shapes += [(batch, cells, keys), *(w.shape for w in weights)]
-    arguments = [torch.randn(shape, requires_grad=True) for shape in shapes]
-    assert torch.autograd.gradcheck(TeacherForcing.apply, arguments)
-
-
-@pytest.mark.parametrize("queries", [1, 3])
-@pytest.mark.parametrize("chunk_bytes", [1, 7 * L * A * 4, 2**30])
-def test_pieces_of_the_batch_do_not_change_the_attention(
-    monkeypatch: pytest.MonkeyPatch, queries: int, chunk_bytes: int
-) -> None:
-    keys, query, weights = torch.randn(B, L, A), torch.randn(B, queries, A), make()._weights()
-    energy = F.relu(keys.unsqueeze(1) + query.unsqueeze(2)) @ weights.score[0] + weights.score_bias
-    monkeypatch.setattr(module, "CHUNK_BYTES", chunk_bytes)
-    with torch.no_grad():
-        torch.testing.assert_close(additive_attention(keys, query, weights), energy.softmax(2))
-    torch.testing.assert_close(additive_attention(keys, query, weights), energy.softmax(2))
 
 
 def test_parameters_are_those_of_the_published_model() -> None:
@@ -188,31 +154,6 @@ def test_teacher_forcing_is_stepping(batch: int, cells: int, size: int) -> None:
     for name in steps:
         scale = float(steps[name].abs().max())
         torch.testing.assert_close(fast[name], steps[name], rtol=0, atol=1e-5 * max(scale, 1.0), msg=name)
-
-
-@pytest.mark.parametrize(
-    ("m", "k", "n"), [(32, 160, 1024), (1024, 160, 32), (1024, 160, 40), (37, 300, 1021), (3, 5, 7)]
-)
-def test_the_product_through_a_convolution(m: int, k: int, n: int) -> None:
-    x, weight, bias = torch.randn(m, k), torch.randn(n, k), torch.randn(n)
-    expected = F.linear(x.double(), weight.double(), bias.double()).float()
-    torch.testing.assert_close(module.linear(x, weight, bias), expected, rtol=1e-4, atol=1e-4)
-    d_result = torch.randn(m, n)
-    torch.testing.assert_close(
-        module.linear_backward(d_result, weight), d_result @ weight, rtol=1e-4, atol=1e-4
-    )
-
-
-def test_which_products_go_through_a_convolution() -> None:
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        pytest.skip(f"this CPU has no AVX-512 ({torch.backends.cpu.get_cpu_capability()})")
-    large, few = torch.randn(1024, 256), torch.randn(32, 256)
-    assert module.groups(large, few) >= 16
-    assert module.groups(large.double(), few.double()) == 0
-    assert module.groups(large, few[:3]) == 0  # one or two rows are a matrix-vector product
-    assert module.groups(large[:1021], few) == 0  # a prime cannot be cut into pictures
-    with torch.autocast("cpu", torch.bfloat16):
-        assert module.groups(large, few) == 0
 
 
 def test_a_batch_is_its_samples() -> None:
