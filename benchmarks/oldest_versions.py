@@ -37,10 +37,7 @@ def find_uv() -> str:
 
 def lowest(project: dict) -> dict[str, str]:
     """Name and lowest allowed version of every direct dependency, those of the tests included."""
-    lines = [
-        *project["dependencies"],
-        *(x for extra in project["optional-dependencies"].values() for x in extra),
-    ]
+    lines = [*project["dependencies"], *project["optional-dependencies"]["test"]]
     wanted = map(Requirement, lines)
     return {
         item.name: next(clause.version for clause in item.specifier if clause.operator == ">=")

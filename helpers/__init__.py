@@ -8,6 +8,7 @@ Ground
 Data
     images                 any image file as an upright RGB picture
     labels, glove          vocabulary, order, padding, sets; word vectors
+    words                  captions: tokenizer and back, word vocabulary
     records, csv_reader, readers, flickr   annotation files into one record type
     scenes                 the embedded dataset (its artwork: `helpers.scenery`)
     fetching, archives, downloads  the official data sets, checked

@@ -44,10 +44,11 @@ def project(text: str) -> dict:
 
 
 def direct(text: str) -> list[Requirement]:
-    """The direct dependencies of pyproject.toml, those of the tests included."""
+    """The direct dependencies of pyproject.toml, those of the tests included (other extras are not pinned)."""
     declared = project(text)
-    extras = [line for lines in declared["optional-dependencies"].values() for line in lines]
-    return [Requirement(line) for line in declared["dependencies"] + extras]
+    return [
+        Requirement(line) for line in declared["dependencies"] + declared["optional-dependencies"]["test"]
+    ]
 
 
 def pins(text: str) -> list[Requirement]:
