@@ -305,11 +305,12 @@ def labelled_image(
     ax.set_xticks([0, 0.5, 1])
     ax.set_xlabel("probability")
     if right is not None:
-        ax.legend(
+        figure.legend(
             handles=[Patch(color=PALETTE[0]), Patch(facecolor=PALETTE[3], hatch="//", edgecolor="white")],
             labels=["right", "wrong"],
             frameon=False,
-            loc="lower right",
+            ncols=2,
+            loc="outside lower right",
         )
     if not len(labels):
         ax.text(0.5, 0.5, "no label", fontsize=12, ha="center", va="center", transform=ax.transAxes)
