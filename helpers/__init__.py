@@ -12,7 +12,8 @@ Data
     records, csv_reader, readers, flickr   annotation files into one record type
     scenes                 the embedded dataset (its artwork: `helpers.scenery`)
     fetching, archives, downloads  the official data sets, checked
-    annotated, loaders, datasets   `load`, reports, torch data sets and loaders
+    annotated, loaders     a data set with its report; torch data sets and loaders
+    layouts, splits, datasets   `load`: which layout it is, which image is in which split
     transforms             what the network sees
 
 Encoders

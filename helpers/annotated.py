@@ -17,10 +17,7 @@ from tqdm.auto import tqdm
 
 from helpers.images import DataError, open_image
 from helpers.labels import Vocabulary, label_frequency
-from helpers.readers import (
-    SPLITS,
-    Record,
-)
+from helpers.records import SPLITS, Record
 
 
 @dataclass(frozen=True)

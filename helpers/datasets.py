@@ -7,11 +7,8 @@ carved from train, by a hash of the file names, so that it is the same on every 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
@@ -24,6 +21,7 @@ from helpers.files import DATA, read_json
 from helpers.flickr import captions_file, read_flickr8k
 from helpers.images import DataError
 from helpers.labels import Vocabulary
+from helpers.layouts import LAYOUTS, find_layout, holding, instances, layout_of
 from helpers.loaders import ImageDataset, collate, make_loader, seed_worker
 from helpers.readers import (
     SPLITS,
@@ -36,6 +34,7 @@ from helpers.readers import (
     read_voc,
 )
 from helpers.scenes import read_manifest, write_scenes
+from helpers.splits import carve, divide, hash_splits
 
 __all__ = [
     "AnnotatedImages",
@@ -52,12 +51,6 @@ __all__ = [
 _T = TypeVar("_T")
 SOURCES = ("scenes", "corel5k", "coco2014", "coco2017", "voc2007", "flickr8k")
 COREL_VAL_SHARE, COREL_VAL_MOST = 1 / 5, 500  # 500 of the 4,500 training images
-VAL_SHARE, VAL_MOST = 0.10, 5000  # elsewhere: a tenth of train, at most 5,000 images
-OWN_SHARES = (0.70, 0.85)  # your own images: train below the first, test from the second on
-LAYOUTS = (
-    "a CSV file (file,labels), or annotations/instances_train*.json (COCO), or ImageSets/Main (VOC), or train.json "
-    "and test.json (Corel-5k), or captions.txt or Flickr8k.token.txt (Flickr8k)"
-)
 
 
 def load(
@@ -103,7 +96,7 @@ def load(
     else:
         folder = _own_folder(source, data_dir)
         name = (folder.parent if folder.is_file() else Path(source)).resolve().name
-    layout = _layout(folder)
+    layout = layout_of(folder)
     if layout == "csv":
         parts = _read_own(folder, seed)
     elif layout == "voc":
@@ -117,7 +110,7 @@ def load(
         parts = _read_coco_splits(folder, year, crowd, seed, progress)
     else:
         raise DataError(
-            f"{folder}: {_holding(folder)}, which is none of the layouts that can be read. Expected {LAYOUTS}."
+            f"{folder}: {holding(folder)}, which is none of the layouts that can be read. Expected {LAYOUTS}."
         )
     return _assemble(name, parts, unlabelled)
 
@@ -132,7 +125,7 @@ class _Parts(NamedTuple):
 
 def _named_folder(source: str, folder: Path, download: bool, progress: bool) -> Path:
     """Where the named data set lies at or below `folder`; scenes are made, others fetched where asked."""
-    found = _find_layout(folder, source)
+    found = find_layout(folder, source)
     if source == "scenes":
         folder = found or folder
         if read_manifest(folder) is None:  # not made yet, or damaged
@@ -144,7 +137,7 @@ def _named_folder(source: str, folder: Path, download: bool, progress: bool) -> 
     fetched = (folder / downloads.DONE).is_file()
     if download and (fetched or found is None):  # what lies there by hand is used as it is
         downloads.download(source, folder, progress=progress)
-        found = _find_layout(folder, source)
+        found = find_layout(folder, source)
     elif fetched and len(read_json(folder / downloads.DONE)) < len(downloads.SOURCES[source]):
         raise DataError(
             f'{folder}: the download was cut off. load("{source}", download=True) goes on with it.'
@@ -152,7 +145,7 @@ def _named_folder(source: str, folder: Path, download: bool, progress: bool) -> 
     if found is None:
         fetch = f'load("{source}", download=True) fetches it. ' if source in downloads.SOURCES else ""
         raise DataError(
-            f"{folder}: {source} is not there (the folder {_holding(folder)}). If you have it elsewhere, say so with "
+            f"{folder}: {source} is not there (the folder {holding(folder)}). If you have it elsewhere, say so with "
             f"data_dir. {fetch}{downloads.manual_route(source, folder)}"
         )
     return found
@@ -172,44 +165,7 @@ def _own_folder(source: str | Path, data_dir: Path | str | None) -> Path:
             f"{source}: neither a data set ({', '.join(SOURCES)}) nor a folder that exists.{meant} The current folder "
             f"is {Path.cwd()}."
         )
-    return path if path.is_file() else _find_layout(path) or path
-
-
-def _layout(folder: Path) -> str | None:
-    """Which of the layouts a folder has: "voc", "coco", "corel", "flickr", "csv", or None."""
-    if folder.is_file():
-        return "csv"
-    if (folder / "ImageSets" / "Main").is_dir():
-        return "voc"
-    if _instances(folder):
-        return "coco"
-    if (folder / "train.json").is_file() and (folder / "test.json").is_file():
-        return "corel"
-    if captions_file(folder) is not None and not (folder / "labels.csv").is_file():
-        return "flickr"
-    return "csv" if any(folder.glob("*.csv")) else None
-
-
-def _find_layout(folder: Path, source: str = "") -> Path | None:
-    """The folder itself, or the usual one below it, that has a layout (the one of `source`)."""
-    wanted = {
-        "voc2007": ("voc",),
-        "corel5k": ("corel",),
-        "flickr8k": ("flickr",),
-        "": ("voc", "coco", "corel", "flickr", "csv"),
-    }.get(source, ("coco",))
-    for part in dict.fromkeys((".", source or ".", "VOC2007", "VOCdevkit/VOC2007")):
-        if _layout(folder / part) in wanted:
-            return folder / part
-    return None
-
-
-def _holding(folder: Path) -> str:
-    """What a folder holds, for a message."""
-    if not folder.is_dir():
-        return "does not exist"
-    names = sorted(path.name for path in folder.iterdir())
-    return f"holds {', '.join(names[:5])}{', …' if len(names) > 5 else ''}" if names else "is empty"
+    return path if path.is_file() else find_layout(path) or path
 
 
 def _read_own(path: Path, seed: int) -> _Parts:
@@ -217,60 +173,21 @@ def _read_own(path: Path, seed: int) -> _Parts:
     reading = read_csv_folder(folder, csv_file)
     notes = _notes(csv_file.name if csv_file else "CSV", reading)
     names = [unicodedata.normalize("NFC", r.path.relative_to(folder).as_posix()) for r in reading.records]
-    chosen = reading.splits or _hash_splits(names, seed)
-    splits = {s: tuple(r for r, c in zip(reading.records, chosen, strict=True) if c == s) for s in SPLITS}
+    chosen = reading.splits or hash_splits(names, seed)
+    splits = divide(reading.records, chosen)
     if not reading.splits:
         notes.append(
             f"split 70/15/15 by a hash of the file names (seed {seed}); a column `split` would say otherwise"
         )
     elif not splits["val"] and len(splits["train"]) > 1:
-        notes.append(_carve(splits, seed))
+        notes.append(carve(splits, seed))
     return _Parts(reading.labels, splits, notes)
-
-
-def _hash_splits(names: Sequence[str], seed: int) -> list[str]:
-    """A split for each name by its hash alone, so that it stays where it is when others come.
-
-    Only where so few images leave a split empty does the image with the nearest hash go there.
-    """
-    ranks = [_rank(name, seed) for name in names]
-    splits = [SPLITS[sum(rank >= share for share in OWN_SHARES)] for rank in ranks]
-    order = sorted(range(len(names)), key=ranks.__getitem__)
-    if len(names) >= len(SPLITS):
-        for split, position in (("train", order[0]), ("test", order[-1]), ("val", order[-2])):
-            if split not in splits:
-                splits[position] = split
-    return splits
-
-
-def _rank(name: str, seed: int) -> float:
-    """A number in [0, 1) drawn from a name: the same on every machine and in every version of Python."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:6], "big") / 2**48
-
-
-def _carve(
-    splits: dict[str, tuple[Record, ...]], seed: int, *, share: float = VAL_SHARE, most: int = VAL_MOST
-) -> str:
-    """Move a share of train to val: the first by the hash of their file names; returns the note.
-
-    An image stays in train if it is the last there with one of its labels: nothing can be learned of that label else.
-    """
-    train = splits["train"]
-    left = Counter(label for record in train for label in record.labels)
-    count, chosen = min(most, max(1, round(share * len(train)))), set()
-    for i in sorted(range(len(train)), key=lambda i: _rank(train[i].path.name, seed)):
-        if len(chosen) < count and all(left[label] > 1 for label in train[i].labels):
-            chosen.add(i)
-            left.subtract(train[i].labels)
-    splits["val"] = tuple(record for i, record in enumerate(train) if i in chosen)
-    splits["train"] = tuple(record for i, record in enumerate(train) if i not in chosen)
-    return f"val is {len(chosen):,} of the {len(train):,} training images, by a hash of their names (seed {seed})"
 
 
 def _read_corel_splits(folder: Path, seed: int) -> _Parts:
     readings = {split: read_corel(folder / f"{split}.json", folder / split) for split in ("train", "test")}
     parts = _join(readings, {split: f"{split}.json" for split in readings}, folder)
-    parts.notes.append(_carve(parts.splits, seed, share=COREL_VAL_SHARE, most=COREL_VAL_MOST))
+    parts.notes.append(carve(parts.splits, seed, share=COREL_VAL_SHARE, most=COREL_VAL_MOST))
     return parts
 
 
@@ -278,25 +195,15 @@ def _read_flickr_splits(folder: Path, seed: int) -> _Parts:
     path = captions_file(folder)
     reading = read_flickr8k(folder)
     notes = _notes(path.name if path else folder.name, reading)
-    chosen = reading.splits or _hash_splits([record.path.name for record in reading.records], seed)
+    chosen = reading.splits or hash_splits([record.path.name for record in reading.records], seed)
     if not reading.splits:
         notes.append(f"no lists of the splits: split 70/15/15 by a hash of the file names (seed {seed})")
-    splits = {s: tuple(r for r, c in zip(reading.records, chosen, strict=True) if c == s) for s in SPLITS}
+    splits = divide(reading.records, chosen)
     return _Parts(reading.labels, splits, notes)
 
 
-def _instances(folder: Path) -> dict[str, dict[str, Path]]:
-    """COCO instance files by what follows the split's name: {"2014": {"train": path, "val": path}}."""
-    found: dict[str, dict[str, Path]] = defaultdict(dict)
-    for base in (folder, folder / "annotations"):
-        for path in sorted(base.glob("instances_*.json")):
-            if match := re.fullmatch(r"instances_(train|val|test)(.*)\.json", path.name):
-                found[match[2]][match[1]] = path
-    return found
-
-
 def _read_coco_splits(folder: Path, year: str | None, crowd: str, seed: int, progress: bool) -> _Parts:
-    found = _instances(folder)
+    found = instances(folder)
     if year is not None:
         found = {year: found.get(year, {})}
     if len(found) > 1:
@@ -323,7 +230,7 @@ def _read_coco_splits(folder: Path, year: str | None, crowd: str, seed: int, pro
             "test is the official val split, as is the custom: labels of the official test are secret"
         )
     if "val" not in parts.splits:
-        parts.notes.append(_carve(parts.splits, seed))
+        parts.notes.append(carve(parts.splits, seed))
     return parts
 
 
