@@ -26,7 +26,8 @@ Models
     assignment, alignment  order-free targets
     decoders               features -> label sequence, step by step
     attention_kernels, attention   a decoder that looks again at every step
-    search                 greedy and beam decoding
+    search, beam           greedy, sampling and beam decoding
+    set_probability        what a decoder thinks of given labels
     metrics, thresholds    judging; from scores to sets
     prediction             what a system is and what it says
     classifier, sequence   a score a label; one label at a time

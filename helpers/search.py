@@ -1,7 +1,11 @@
-"""Decoding: from a decoder's step-by-step scores to a label sequence."""
+"""Decoding one sequence an image: greedy search and sampling. Beam search is in `helpers.beam`.
+
+All searches take features, so an image goes through its encoder once, and drive the same `start` and `step`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,21 +34,106 @@ class Decoded:
 
 
 @torch.inference_mode()
-def greedy(decoder: Decoder, features: Features, *, max_steps: int, repeats: bool = False) -> Decoded:
+def greedy(
+    decoder: Decoder, features: Features, *, max_steps: int, repeats: bool = False, min_labels: int = 0
+) -> Decoded:
     """At every step the most probable label, fed back as the next input. Taught in notebook 03.
 
     features: of B images. max_steps: T >= 1, decoder steps at most (labels and `<stop>`).
     repeats: let a label be named again; by default its probability is 0 once named, for the labels of an image
         are a set, and the probabilities of a step are those of what is left.
+    min_labels: `<stop>` has probability 0 before so many labels are named; with max_steps the same number, every
+        image gets exactly so many.
 
     A sequence ends at its first `<stop>`, or after max_steps labels. The decoder keeps its mode: call `eval()`
     before, or dropout stays on. Raises FloatingPointError where the decoder scores NaN.
     """
+    return _follow(decoder, features, lambda log_p: log_p.max(-1), max_steps, repeats, min_labels)
+
+
+@torch.inference_mode()
+def sample(
+    decoder: Decoder,
+    features: Features,
+    *,
+    max_steps: int,
+    temperature: float = 1.0,
+    repeats: bool = False,
+    min_labels: int = 0,
+    generator: torch.Generator | None = None,
+) -> Decoded:
+    """Label sequences drawn at random, one an image, each step from the decoder's own probabilities. Notebook 06.
+
+    temperature: divides the logits; below 1 the likely labels become likelier (near 0 it is greedy search), above
+        1 all become alike. generator: of the decoder's device; the same one draws the same sequences again.
+    Other arguments as in `greedy`.
+
+    The probabilities returned are those of the draw, with which each label was drawn at this temperature: at
+    temperature 1 they are the decoder's (at another, `set_probability.sequence_log_probability` has those).
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; it must be above 0 (use greedy for the limit 0)")
+
+    def draw(log_p: Tensor) -> tuple[Tensor, Tensor]:
+        refuse_nan(log_p[:, 0])  # a row with one NaN is NaN throughout
+        token = torch.multinomial(log_p.exp(), 1, generator=generator)  # (B, 1)
+        return log_p.gather(1, token).squeeze(1), token.squeeze(1)
+
+    return _follow(decoder, features, draw, max_steps, repeats, min_labels, temperature)
+
+
+def step_log_probabilities(
+    logits: Tensor, taken: Tensor | None, *, allow_stop: bool, temperature: float = 1.0
+) -> Tensor:
+    """log P of the next token, (..., V) float32, from logits (..., V).
+
+    taken: (..., V) bool, tokens that have probability 0 from here on, or None. allow_stop: whether `<stop>`, the
+    last token, may come now. What is left is normalised anew.
+    """
+    logits = logits.float()
+    if taken is not None:
+        logits = logits.masked_fill(taken, -torch.inf)
+    if not allow_stop:
+        stop = torch.arange(logits.shape[-1], device=logits.device) == logits.shape[-1] - 1
+        logits = logits.masked_fill(stop, -torch.inf)
+    return (logits / temperature if temperature != 1 else logits).log_softmax(-1)
+
+
+def check_steps(decoder: Decoder, max_steps: int, min_labels: int, repeats: bool) -> None:
+    """Raise ValueError for limits that no label sequence can meet."""
     if max_steps < 1:
         raise ValueError(f"max_steps is {max_steps}; decoding needs at least one step")
+    most = max_steps if repeats else min(max_steps, decoder.num_labels)
+    if not 0 <= min_labels <= most:
+        raise ValueError(
+            f"min_labels is {min_labels}; with {max_steps} steps and {decoder.num_labels} labels it must be in "
+            f"0..{most}"
+        )
+
+
+def refuse_nan(log_probability: Tensor) -> None:
+    """Raise FloatingPointError where a search met NaN: log_probability (B,)."""
+    if bool(log_probability.isnan().any()):
+        rows = log_probability.isnan().nonzero().flatten().tolist()
+        raise FloatingPointError(
+            f"the decoder scored NaN for {len(rows)} of {len(log_probability)} images (batch rows {rows[:5]}): "
+            "its weights or the features hold NaN; check the training loss and the feature cache"
+        )
+
+
+def _follow(
+    decoder: Decoder,
+    features: Features,
+    choose: Callable[[Tensor], tuple[Tensor, Tensor]],
+    max_steps: int,
+    repeats: bool,
+    min_labels: int,
+    temperature: float = 1.0,
+) -> Decoded:
+    """One sequence an image; choose: log-probabilities (B, V) -> those of the tokens (B,), the tokens (B,)."""
+    check_steps(decoder, max_steps, min_labels, repeats)
     stop = decoder.stop_token
-    batch = len(features.pooled)
-    device = features.pooled.device
+    batch, device = len(features.pooled), features.pooled.device
     state = decoder.start(features)
     tokens = torch.full((batch, max_steps), stop, device=device)
     probability = torch.zeros(batch, max_steps, device=device)
@@ -55,9 +144,10 @@ def greedy(decoder: Decoder, features: Features, *, max_steps: int, repeats: boo
     taken = torch.zeros(batch, decoder.num_labels + 1, dtype=torch.bool, device=device)
     for t in range(max_steps):
         logits, state, step_attention = decoder.step(token, state)
-        if not repeats:
-            logits = logits.masked_fill(taken, -torch.inf)
-        log_p, token = logits.float().log_softmax(-1).max(-1)  # (B,), (B,)
+        scores = step_log_probabilities(
+            logits, None if repeats else taken, allow_stop=t >= min_labels, temperature=temperature
+        )
+        log_p, token = choose(scores)  # (B,), (B,)
         token = token.masked_fill(done, stop)
         log_p = log_p.masked_fill(done, 0.0)
         tokens[:, t] = token
@@ -71,12 +161,7 @@ def greedy(decoder: Decoder, features: Features, *, max_steps: int, repeats: boo
         # Asking whether all have stopped would make a GPU wait for the CPU at every step.
         if device.type == "cpu" and bool(done.all()):
             break
-    if bool(log_probability.isnan().any()):
-        rows = log_probability.isnan().nonzero().flatten().tolist()
-        raise FloatingPointError(
-            f"the decoder scored NaN for {len(rows)} of {batch} images (batch rows {rows[:5]}): "
-            "its weights or the features hold NaN; check the training loss and the feature cache"
-        )
+    refuse_nan(log_probability)
     steps = t + 1
     return Decoded(
         tokens=tokens[:, :steps],
@@ -85,162 +170,3 @@ def greedy(decoder: Decoder, features: Features, *, max_steps: int, repeats: boo
         step_probability=probability[:, :steps],
         attention=torch.stack(attention, 1) if attention else None,
     )
-
-
-@dataclass(frozen=True)
-class Beams:
-    """What a beam search found for B images: the K best label sequences each, best first.
-
-    tokens:          (B, K, T) int64, `<stop>` from the first stop on.
-    lengths:         (B, K) int64, labels before the first stop.
-    log_probability: (B, K) float32, log P(sequence | image); -inf where there were fewer than K sequences.
-    score:           (B, K) float32, what the search ranked by: log-probability / (length + 1) ** length_penalty.
-    attention:       (B, T, L) float32 of the best sequence, or None.
-    """
-
-    tokens: Tensor
-    lengths: Tensor
-    log_probability: Tensor
-    score: Tensor
-    attention: Tensor | None = None
-
-    def best(self, step_probability: Tensor | None = None) -> Decoded:
-        """The best sequence of every image, as greedy search would return it (without step probabilities)."""
-        tokens = self.tokens[:, 0]
-        if step_probability is None:
-            step_probability = torch.full(tokens.shape, torch.nan, device=tokens.device)
-        return Decoded(
-            tokens, self.lengths[:, 0], self.log_probability[:, 0], step_probability, self.attention
-        )
-
-
-@torch.inference_mode()
-def beam(
-    decoder: Decoder,
-    features: Features,
-    *,
-    width: int,
-    max_steps: int,
-    length_penalty: float = 0.0,
-    repeats: bool = False,
-) -> Beams:
-    """Beam search over label sequences, all images and beams in one batch. Taught in notebook 06.
-
-    At every step the `width` best continuations of an image survive. One that ends in `<stop>` joins the image's
-    candidates and leaves the beam; the search of an image is over when no live sequence can still beat its
-    candidates, or after max_steps (Wang et al., "CNN-RNN: A Unified Framework for Multi-label Image Classification",
-    CVPR 2016). Sequences still alive then count as candidates, so a decoder that never stops has a best one too.
-
-    width: K >= 1; 1 is greedy search. length_penalty: 0 ranks by probability, 1 by probability per step.
-    Other arguments as in `greedy`.
-    """
-    if width < 1:
-        raise ValueError(f"width is {width}; a beam needs at least one sequence")
-    if max_steps < 1:
-        raise ValueError(f"max_steps is {max_steps}; decoding needs at least one step")
-    stop, labels, device = decoder.stop_token, decoder.num_labels, features.pooled.device
-    batch, k = len(features.pooled), width
-    rows = torch.arange(batch, device=device)
-    state = decoder.start(features)
-    state = state.select_hidden(rows.repeat_interleave(k))  # hidden (B * k, ...), memory (B, ...)
-
-    token = torch.full((batch * k,), decoder.start_token, device=device)
-    live = torch.full((batch, k), -torch.inf, device=device)
-    live[:, 0] = 0.0  # k equal starts would give k equal beams
-    tokens = torch.full((batch, k, max_steps), stop, device=device)
-    taken = torch.zeros(batch, k, labels + 1, dtype=torch.bool, device=device)
-    pool = _Candidates.empty(batch, k, max_steps, stop, device)
-    parents, maps = [], []
-    for t in range(max_steps):
-        logits, state, attention = decoder.step(token, state)
-        logits = logits.float().view(batch, k, labels + 1)  # (B * k, V) -> (B, k, V)
-        if not repeats:
-            logits = logits.masked_fill(taken, -torch.inf)
-        scores = (live.unsqueeze(-1) + logits.log_softmax(-1)).flatten(1)  # (B, k * V)
-        if t == 0 and bool(scores.isnan().any()):
-            raise FloatingPointError("the decoder scored NaN: its weights or the features hold NaN")
-        live, chosen = scores.topk(min(k, scores.shape[1]), dim=1)
-        if live.shape[1] < k:
-            live = torch.nn.functional.pad(live, (0, k - live.shape[1]), value=-torch.inf)
-            chosen = torch.nn.functional.pad(chosen, (0, k - chosen.shape[1]))
-        parent, word = chosen // (labels + 1), chosen % (labels + 1)  # (B, k), (B, k)
-        tokens = tokens.gather(1, parent.unsqueeze(-1).expand_as(tokens))
-        tokens[:, :, t] = word
-        taken = taken.gather(1, parent.unsqueeze(-1).expand_as(taken)).scatter(2, word.unsqueeze(-1), True)
-        taken[:, :, stop] = False
-        parents.append(parent)
-        if attention is not None:
-            maps.append(attention.float().view(batch, k, -1))
-
-        last = t == max_steps - 1
-        ended = (word == stop) | last
-        pool = pool.add(live.masked_fill(~ended, -torch.inf), tokens, t, length_penalty)
-        live = live.masked_fill(ended, -torch.inf)
-        if last or (device.type == "cpu" and not pool.beatable(live, max_steps, length_penalty)):
-            break
-        token = word.flatten()
-        state = state.select_hidden((rows.unsqueeze(1) * k + parent).flatten())
-    return Beams(
-        tokens=pool.tokens[:, :, : t + 1],
-        lengths=(pool.tokens != stop).sum(-1),
-        log_probability=pool.log_probability,
-        score=pool.score,
-        attention=_trace(maps, parents, pool) if maps else None,
-    )
-
-
-@dataclass(frozen=True)
-class _Candidates:
-    """The best finished sequences of every image, best first, and where each ended (beam slot, step)."""
-
-    score: Tensor  # (B, k)
-    log_probability: Tensor  # (B, k)
-    tokens: Tensor  # (B, k, T)
-    slot: Tensor  # (B, k) int64, place in the beam when it ended
-    end: Tensor  # (B, k) int64, step at which it ended
-
-    @staticmethod
-    def empty(batch: int, k: int, steps: int, stop: int, device: torch.device) -> _Candidates:
-        nothing = torch.full((batch, k), -torch.inf, device=device)
-        zeros = torch.zeros(batch, k, dtype=torch.int64, device=device)
-        return _Candidates(nothing, nothing, torch.full((batch, k, steps), stop, device=device), zeros, zeros)
-
-    def add(self, log_probability: Tensor, tokens: Tensor, t: int, length_penalty: float) -> _Candidates:
-        """Merge the sequences that ended at step t (others have log-probability -inf); keep the k best."""
-        k = self.score.shape[1]
-        # Words emitted are t + 1, `<stop>` among them: the same for all that end at this step.
-        score = torch.cat([self.score, log_probability / (t + 1) ** length_penalty], 1)
-        slot = torch.arange(k, device=score.device).expand_as(log_probability)
-        score, order = score.sort(dim=1, descending=True, stable=True)
-        order = order[:, :k]
-
-        def merge(old: Tensor, new: Tensor) -> Tensor:
-            return torch.cat([old, new], 1).gather(1, order)
-
-        everything = torch.cat([self.tokens, tokens], 1)
-        return _Candidates(
-            score=score[:, :k],
-            log_probability=merge(self.log_probability, log_probability),
-            tokens=everything.gather(1, order.unsqueeze(-1).expand(-1, -1, everything.shape[-1])),
-            slot=merge(self.slot, slot),
-            end=merge(self.end, torch.full_like(slot, t)),
-        )
-
-    def beatable(self, live: Tensor, max_steps: int, length_penalty: float) -> bool:
-        """Can any live sequence still enter the candidates? Log-probabilities only fall as a sequence grows."""
-        bound = live.max(1).values / max_steps**length_penalty
-        return bool((bound > self.score[:, -1]).any())
-
-
-def _trace(maps: list[Tensor], parents: list[Tensor], pool: _Candidates) -> Tensor:
-    """Attention (B, T, L) of each image's best sequence, following its parents back from where it ended."""
-    rows = torch.arange(len(pool.slot), device=pool.slot.device)
-    slot, end = pool.slot[:, 0], pool.end[:, 0]
-    picked = [torch.zeros_like(maps[0][:, 0])] * len(maps)
-    for t in reversed(range(len(maps))):
-        inside = t <= end
-        parent = parents[t][rows, slot]
-        # The map of step t was computed before the beams were reordered: it stands at the parent's place.
-        picked[t] = torch.where(inside.unsqueeze(1), maps[t][rows, parent], 0.0)
-        slot = torch.where(inside, parent, slot)
-    return torch.stack(picked, 1)

@@ -12,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers.attention import AttentionLSTM, doubly_stochastic_penalty
 from helpers.batch import Features
+from helpers.beam import beam
 from helpers.decoders import Decoder, State
-from helpers.search import beam, greedy
+from helpers.search import greedy
 
 C, B, T, L, D, H, A, E = 9, 5, 4, 6, 7, 8, 10, 3
 

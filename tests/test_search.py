@@ -6,34 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripted import Scripted, features, log_table
 
 from helpers.batch import Features
-from helpers.decoders import Decoder, LabelLSTM, State
-from helpers.search import beam, greedy
-
-
-class Scripted(Decoder):
-    """Step t of image b scores table[b, t], whatever was named before."""
-
-    def __init__(self, table: torch.Tensor) -> None:
-        super().__init__(table.shape[-1] - 1)
-        self.table = table
-
-    def start(self, features: Features) -> State:
-        return State(hidden=(self.table, torch.zeros(len(self.table), dtype=torch.int64)))
-
-    def step(self, tokens, state):
-        table, t = state.hidden
-        rows = torch.arange(len(table))
-        return table[rows, t.clamp(max=table.shape[1] - 1)], State(hidden=(table, t + 1)), None
-
-
-def features(batch: int) -> Features:
-    return Features(torch.zeros(batch, 1))
-
-
-def log_table(*probabilities) -> torch.Tensor:
-    return torch.tensor(probabilities).log()
+from helpers.decoders import Decoder, LabelLSTM
+from helpers.search import greedy, sample
 
 
 def test_cut_at_the_first_stop() -> None:
@@ -112,110 +89,85 @@ def test_equals_a_loop_over_single_images(seed: int, labels: int, steps: int, re
             assert len(set(expected)) == len(expected)
 
 
-def brute_force(decoder: Decoder, pooled: torch.Tensor, max_steps: int) -> dict[tuple[int, ...], float]:
-    """log P of every label sequence without repeats; those of max_steps labels have no stop."""
-    found = {}
-    stop = decoder.stop_token
-
-    def extend(prefix: tuple[int, ...], state: State, token: int, log_p: float) -> None:
-        logits, state, _ = decoder.step(torch.tensor([token]), state)
-        logits[0, list(prefix)] = -torch.inf
-        log_probabilities = logits[0].log_softmax(-1)
-        for word in range(decoder.num_labels + 1):
-            total = log_p + float(log_probabilities[word])
-            if word == stop:
-                found[prefix] = total
-            elif word not in prefix:
-                if len(prefix) + 1 == max_steps:
-                    found[(*prefix, word)] = total
-                else:
-                    extend((*prefix, word), state, word, total)
-
-    with torch.no_grad():
-        extend((), decoder.start(Features(pooled)), decoder.start_token, 0.0)
-    return found
+def test_so_many_labels_at_least() -> None:
+    decoder = Scripted(log_table([[0.2, 0.1, 0.7], [0.1, 0.2, 0.7], [0.1, 0.1, 0.8]]))
+    assert greedy(decoder, features(1), max_steps=3).lengths.tolist() == [0]
+    assert greedy(decoder, features(1), max_steps=3, min_labels=1).tokens.tolist() == [[0, 2]]
+    exactly = greedy(decoder, features(1), max_steps=2, min_labels=2)
+    assert exactly.tokens.tolist() == [[0, 1]]
+    # Without `<stop>` a has 2 of 3; then only b is left.
+    assert exactly.log_probability.exp().item() == pytest.approx(2 / 3, abs=1e-6)
+    for impossible in (-1, 3):
+        with pytest.raises(ValueError, match=r"must be in 0\.\.2"):
+            greedy(decoder, features(1), max_steps=5, min_labels=impossible)
+    assert greedy(decoder, features(1), max_steps=5, min_labels=3, repeats=True).lengths.tolist() == [3]
 
 
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10_000), max_steps=st.integers(1, 5))
-def test_a_wide_beam_is_exhaustive(seed: int, max_steps: int) -> None:
-    torch.manual_seed(seed)
+def draws(decoder: Decoder, count: int, **options) -> list[tuple[int, ...]]:
+    found = sample(decoder, features(count), generator=torch.Generator().manual_seed(0), **options)
+    return [tuple(row[:n]) for row, n in zip(found.tokens.tolist(), found.lengths.tolist(), strict=True)]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_labels_are_drawn_with_their_probabilities(temperature: float) -> None:
+    probabilities = torch.tensor([0.6, 0.3, 0.1])
+    decoder = Scripted(probabilities.log().expand(20_000, 1, 3))
+    found = draws(decoder, 20_000, max_steps=1, temperature=temperature)
+    expected = probabilities ** (1 / temperature)
+    expected /= expected.sum()
+    shares = torch.tensor([found.count(word) for word in ((0,), (1,), ())]) / len(found)
+    torch.testing.assert_close(shares, expected, atol=0.01, rtol=0)
+
+
+def test_a_draw_knows_its_probability() -> None:
+    torch.manual_seed(1)
     decoder = LabelLSTM(4, 3, hidden_size=4, embedding_size=3).eval()
-    pooled = torch.randn(2, 3) * 3
-    found = beam(decoder, Features(pooled), width=80, max_steps=max_steps)
-    for row in range(2):
-        truth = sorted(
-            brute_force(decoder, pooled[row : row + 1], max_steps).items(), key=lambda item: -item[1]
+    pooled = torch.randn(1, 3).mul(3).expand(30_000, 3)
+    for repeats in (False, True):
+        found = sample(
+            decoder,
+            Features(pooled),
+            max_steps=2,
+            temperature=2.0,
+            repeats=repeats,
+            generator=torch.Generator().manual_seed(0),
         )
-        for rank, (sequence, log_p) in enumerate(truth[:20]):
-            assert found.log_probability[row, rank].item() == pytest.approx(log_p, abs=1e-4)
-            if rank == 0:
-                assert found.tokens[row, 0, : found.lengths[row, 0]].tolist() == list(sequence)
-        assert torch.isfinite(found.log_probability[row]).sum() == len(truth)
+        sequences, index, counts = torch.unique(found.tokens, dim=0, return_inverse=True, return_counts=True)
+        for i in range(len(sequences)):
+            own = found.log_probability[index == i].exp()
+            assert own.std() < 1e-6, "the same sequence, the same probability"
+            assert own[0].item() == pytest.approx(float(counts[i]) / len(pooled), abs=0.01)
+        product = found.step_probability.where(found.step_probability > 0, 1.0).prod(1)
+        torch.testing.assert_close(product, found.log_probability.exp())
+        named_twice = (found.tokens[:, 0] == found.tokens[:, 1]) & (found.lengths == 2)
+        assert bool(named_twice.any()) == repeats
 
 
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10_000), steps=st.integers(1, 6), repeats=st.booleans())
-def test_width_one_is_greedy(seed: int, steps: int, repeats: bool) -> None:
-    torch.manual_seed(seed)
+def test_draws_are_repeated_by_their_generator() -> None:
+    decoder = Scripted(torch.zeros(50, 4, 4))
+    one, two = (draws(decoder, 50, max_steps=4) for _ in range(2))
+    assert one == two
+    assert len(set(one)) > 5
+    cold = sample(Scripted(torch.randn(50, 4, 4)), features(50), max_steps=4, temperature=1e-3)
+    torch.manual_seed(0)
+    assert torch.isfinite(cold.log_probability).all()
+
+
+def test_a_cold_draw_is_greedy() -> None:
     decoder = LabelLSTM(4, 3, hidden_size=4, embedding_size=3).eval()
-    features = Features(torch.randn(5, 3) * 3)
-    one = beam(decoder, features, width=1, max_steps=steps, repeats=repeats).best()
-    other = greedy(decoder, features, max_steps=steps, repeats=repeats)
-    assert one.tokens.tolist() == other.tokens.tolist()
-    assert one.lengths.tolist() == other.lengths.tolist()
-    torch.testing.assert_close(one.log_probability, other.log_probability, atol=1e-5, rtol=0)
+    given = Features(torch.randn(50, 3) * 3)
+    cold, best = sample(decoder, given, max_steps=5, temperature=1e-4), greedy(decoder, given, max_steps=5)
+    assert cold.tokens.tolist() == best.tokens.tolist()
 
 
-def test_a_beam_finds_what_greedy_misses() -> None:
-    """The first step's best word leads nowhere: b then stop has 0.4 * 0.9, a then anything at most 0.6 * 0.5."""
-
-    class Trap(Decoder):
-        def start(self, features):
-            return State(hidden=(torch.zeros(len(features.pooled), 1),))
-
-        def step(self, tokens, state):
-            table = torch.tensor(
-                [[0.25, 0.25, 0.5], [0.05, 0.05, 0.9], [1 / 3] * 3, [0.6, 0.4 - 1e-6, 1e-6]]
-            )  # after a, b, stop, start
-            return table[tokens].log(), state, None
-
-    decoder = Trap(2)
-    assert greedy(decoder, features(1), max_steps=3, repeats=True).tokens[0, 0] == 0
-    found = beam(decoder, features(1), width=2, max_steps=3, repeats=True)
-    assert found.tokens[0, 0].tolist()[:2] == [1, 2]
-    assert found.log_probability[0, 0].exp().item() == pytest.approx(0.36, abs=1e-5)
+def test_a_draw_refuses_what_it_cannot_do() -> None:
+    with pytest.raises(ValueError, match="temperature is 0"):
+        sample(Scripted(torch.zeros(1, 1, 3)), features(1), max_steps=1, temperature=0.0)
+    with pytest.raises(FloatingPointError, match="1 of 2 images"):
+        sample(Scripted(torch.tensor([[[0.0, 0, 0]], [[torch.nan, 0, 0]]])), features(2), max_steps=2)
 
 
-def test_a_beam_that_never_stops_returns_its_best() -> None:
-    never = torch.tensor([[[0.6, 0.4, 0.0]]]).log()
-    found = beam(Scripted(never), features(1), width=3, max_steps=2, repeats=True)
-    assert found.tokens[0, 0].tolist() == [0, 0]
-    assert found.lengths[0, 0] == 2
-    assert torch.isfinite(found.log_probability[0, 0])
-
-
-def test_length_penalty_prefers_longer_sequences() -> None:
-    decoder = Scripted(log_table([[0.45, 0.05, 0.5], [0.05, 0.15, 0.8], [0.1, 0.1, 0.8]]))
-    short = beam(decoder, features(1), width=4, max_steps=3)
-    long = beam(decoder, features(1), width=4, max_steps=3, length_penalty=1.0)
-    assert short.lengths[0, 0] == 0
-    assert long.lengths[0, 0] == 1
-
-
-def test_the_attention_of_the_winning_beam_comes_along() -> None:
-    """Each word looks at the cell of the word before it; start looks at cell 3."""
-
-    class Looking(LabelLSTM):
-        def step(self, tokens, state):
-            logits, state, _ = super().step(tokens, state)
-            return logits, state, torch.nn.functional.one_hot(tokens, 6).float()
-
-    decoder = Looking(4, 3, hidden_size=4, embedding_size=3).eval()
-    pooled = torch.randn(8, 3) * 3
-    found = beam(decoder, Features(pooled), width=5, max_steps=4)
-    for row in range(8):
-        n = int(found.lengths[row, 0])
-        words = [decoder.start_token, *found.tokens[row, 0, :n].tolist()]
-        looked = found.attention[row].argmax(-1)[: n + 1].tolist()
-        assert looked == words[: len(looked)]
+def test_searching_keeps_no_graph() -> None:
+    decoder = LabelLSTM(4, 3, hidden_size=4, embedding_size=3)
+    for search in (greedy, sample):
+        assert search(decoder, Features(torch.randn(2, 3)), max_steps=3).log_probability.is_inference()
