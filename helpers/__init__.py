@@ -41,7 +41,7 @@ Command lines
 
 Notebooks: what several share first
     tracing                                                  decodings, kept for figures
-    plots, data_plots, feature_plots, threshold_plots, decoding_plots, attention_plots    figures
-    widgets, data_widgets, threshold_widgets, decoding_widgets, attention_widgets         interactive views
-    checks, data_checks, feature_checks, decoding_checks, attention_checks                exercises
+    plots, data_plots, feature_plots, threshold_plots, decoding_plots, attention_plots, alignment_plots    figures
+    widgets, data_widgets, threshold_widgets, decoding_widgets, attention_widgets, alignment_widgets         interactive views
+    checks, data_checks, feature_checks, decoding_checks, attention_checks, alignment_checks                exercises
 """
