@@ -9,7 +9,7 @@ right. It never raises, so a notebook runs to its end with its exercises unsolve
         call.expect(call.value == 6, expected=6, hint="Multiply by two.")
         return "That is all there is to it."              # said beside the OK
 
-Its test gives it the right answer, the starter and every wrong answer that one can think of (`tests/test_checks.py`).
+Its test gives it the right answer, the starter and every wrong answer that one can think of (`tests/test_*checks.py`).
 The checks of notebooks 01 to 04 are in `data_checks`, `feature_checks`, `decoding_checks` and `attention_checks`, that of
 notebook 00 stands below.
 """
