@@ -26,7 +26,7 @@ from helpers.datasets import ImageDataset, make_loader
 from helpers.encoders import build_encoder
 from helpers.features import FeatureDataset, encode_records
 from helpers.labels import Vocabulary
-from helpers.readers import Record
+from helpers.records import Record
 from helpers.scenes import LABELS, draw_scene
 from helpers.transforms import eval_transform
 

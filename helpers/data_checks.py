@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from helpers.annotated import AnnotatedImages
 from helpers.checks import ask, exercise, same
-from helpers.datasets import AnnotatedImages, Record
 from helpers.labels import Vocabulary, pad_labels
+from helpers.records import Record
 
 
 @exercise("Exercise 1: rare labels first")

@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from helpers import data_plots
-from helpers.datasets import AnnotatedImages
+from helpers.annotated import AnnotatedImages
 from helpers.images import open_image
 from helpers.labels import ORDERS, order_labels
 from helpers.widgets import figure_view

@@ -17,22 +17,15 @@ from tqdm.auto import tqdm
 
 from helpers import downloads
 from helpers.annotated import AnnotatedImages, Report
+from helpers.csv_reader import read_csv_folder
 from helpers.files import DATA, read_json
 from helpers.flickr import captions_file, read_flickr8k
 from helpers.images import DataError
 from helpers.labels import Vocabulary
 from helpers.layouts import LAYOUTS, find_layout, holding, instances, layout_of
 from helpers.loaders import ImageDataset, collate, make_loader, seed_worker
-from helpers.readers import (
-    SPLITS,
-    Box,
-    Reading,
-    Record,
-    read_coco,
-    read_corel,
-    read_csv_folder,
-    read_voc,
-)
+from helpers.readers import read_coco, read_corel, read_voc
+from helpers.records import SPLITS, Box, Reading, Record
 from helpers.scenes import read_manifest, write_scenes
 from helpers.splits import carve, divide, hash_splits
 

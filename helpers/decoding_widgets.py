@@ -14,7 +14,7 @@ from helpers.batch import Features
 from helpers.decoders import Decoder
 from helpers.images import open_image
 from helpers.labels import STOP_NAME, Vocabulary
-from helpers.readers import Record
+from helpers.records import Record
 from helpers.tracing import FREE, follow
 from helpers.widgets import figure_view
 

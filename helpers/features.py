@@ -25,7 +25,7 @@ from helpers.encoding import Forward, fill
 from helpers.feature_store import FORMAT, Float16, Store, gaps, only_one
 from helpers.fingerprints import fingerprint
 from helpers.labels import Vocabulary, order_labels, pad_labels, to_multi_hot
-from helpers.readers import Record
+from helpers.records import Record
 
 IMAGES = "images.json"  # in the cache folder: the hashes of the images, see `fingerprints`
 AUTOCAST = (None, "bfloat16")

@@ -17,9 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from helpers.batch import Batch
 from helpers.images import open_image
 from helpers.labels import Vocabulary, order_labels, pad_labels, to_multi_hot
-from helpers.readers import (
-    Record,
-)
+from helpers.records import Record
 
 
 class Item(NamedTuple):

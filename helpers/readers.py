@@ -15,13 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
 
-from helpers.csv_reader import read_csv_folder
 from helpers.images import DataError
 from helpers.records import (
-    SPLITS,
     Box,
     Reading,
-    Record,
     find_images,
     merge,
     near,
@@ -29,18 +26,6 @@ from helpers.records import (
     read_text,
     require_text,
 )
-
-__all__ = [
-    "SPLITS",
-    "VOC_LABELS",
-    "Box",
-    "Reading",
-    "Record",
-    "read_coco",
-    "read_corel",
-    "read_csv_folder",
-    "read_voc",
-]
 
 # The 20 classes of PASCAL VOC in the order of its development kit, which is alphabetical.
 VOC_LABELS = (

@@ -13,7 +13,7 @@ from helpers import threshold_plots
 from helpers.images import open_image
 from helpers.labels import Vocabulary
 from helpers.metrics import precision_recall_f1
-from helpers.readers import Record
+from helpers.records import Record
 from helpers.thresholds import apply_thresholds
 from helpers.widgets import figure_view
 

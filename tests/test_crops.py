@@ -25,7 +25,7 @@ from helpers.crops import (
 from helpers.encoders import Encoder
 from helpers.features import FeatureDataset, encode_records
 from helpers.labels import Vocabulary
-from helpers.readers import Record
+from helpers.records import Record
 from helpers.transforms import Preprocessing, eval_transform
 
 CELL = 4  # pixels a cell of the toy encoder

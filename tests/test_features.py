@@ -31,7 +31,7 @@ from helpers.features import FeatureDataset, encode_records
 from helpers.fingerprints import fingerprint
 from helpers.images import DataError, open_image
 from helpers.labels import Vocabulary, decoder_inputs
-from helpers.readers import Record
+from helpers.records import Record
 from helpers.transforms import Preprocessing, eval_transform
 
 N = 11
@@ -429,7 +429,7 @@ def test_processes_that_are_killed_or_collide(records, tmp_path, repository):
         from helpers.encoders import build_encoder
         from helpers.feature_store import Writer
         from helpers.features import encode_records
-        from helpers.readers import Record
+        from helpers.records import Record
 
         encoding.CHUNK = 4
         torch.manual_seed(0)

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from helpers.csv_reader import read_csv_folder
 from helpers.images import DataError
-from helpers.readers import VOC_LABELS, Box, Reading, read_coco, read_corel, read_csv_folder, read_voc
+from helpers.readers import VOC_LABELS, read_coco, read_corel, read_voc
+from helpers.records import Box, Reading
 
 
 def touch(folder: Path, *names: str) -> Path:
