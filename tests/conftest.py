@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +38,44 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"the developers' real data is not on this machine (no folder {SHARED})")
     return SHARED
+
+
+def committable() -> list[Path]:
+    """What git has, or would take: the files of a fresh clone. Without git, all but what is ignored by name."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listing = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True).stdout.decode()
+        paths = [Path(name) for name in listing.split("\0") if name]
+    except (OSError, subprocess.CalledProcessError):
+        folders = ("helpers", "notebooks", "data")
+        paths = [path.relative_to(REPOSITORY) for name in folders for path in (REPOSITORY / name).glob("*.*")]
+    return [path for path in paths if (REPOSITORY / path).is_file()]
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory) -> Path:
+    """A clean copy of the checkout, one for all runs: the scenes are drawn once, as on a newcomer's machine."""
+    folder = tmp_path_factory.mktemp("clone")
+    for path in committable():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(REPOSITORY / path, folder / path)
+    assert not (folder / "data" / "scenes").exists(), "data that the course makes itself is not part of it"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def offline(tmp_path_factory) -> dict[str, str]:
+    """The environment of a newcomer without a network: proxies that answer nothing, caches with nothing in them."""
+    home = str(tmp_path_factory.mktemp("home"))
+    nowhere = "http://127.0.0.1:9"
+    caches = ("TORCH_HOME", "HF_HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "PYTHONPATH")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in caches and "_proxy" not in name.lower()
+    }
+    proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"), nowhere)
+    return kept | proxies | {"HOME": home, "USERPROFILE": home, "HF_HUB_OFFLINE": "1"}
 
 
 @pytest.fixture(autouse=True)

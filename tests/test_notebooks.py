@@ -10,7 +10,6 @@ import ast
 import importlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -295,46 +294,9 @@ def test_a_notebook_that_is_not_there_is_named(runner, tmp_path, capsys):
 # ---------------------------------------------------------------- the runs
 
 
-def committable() -> list[Path]:
-    """What git has, or would take: the files of a fresh clone. Without git, all but what is ignored by name."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    try:
-        listing = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True).stdout.decode()
-        paths = [Path(name) for name in listing.split("\0") if name]
-    except (OSError, subprocess.CalledProcessError):
-        folders = ("helpers", "notebooks", "data")
-        paths = [path.relative_to(REPOSITORY) for name in folders for path in (REPOSITORY / name).glob("*.*")]
-    return [path for path in paths if (REPOSITORY / path).is_file()]
-
-
-@pytest.fixture(scope="session")
-def clone(tmp_path_factory) -> Path:
-    """A clean copy of the checkout, one for all runs: the scenes are drawn once, as on a newcomer's machine."""
-    folder = tmp_path_factory.mktemp("clone")
-    for path in committable():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(REPOSITORY / path, folder / path)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def offline(tmp_path_factory) -> dict[str, str]:
-    """The environment of a newcomer without a network: proxies that answer nothing, caches with nothing in them."""
-    home = str(tmp_path_factory.mktemp("home"))
-    nowhere = "http://127.0.0.1:9"
-    caches = ("TORCH_HOME", "HF_HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "PYTHONPATH")
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in caches and "_proxy" not in name.lower()
-    }
-    proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"), nowhere)
-    return kept | proxies | {"HOME": home, "USERPROFILE": home, "HF_HUB_OFFLINE": "1"}
-
-
 def test_the_copy_has_only_what_git_would_commit(clone):
     assert (clone / "helpers" / "notebooks.py").is_file() and (clone / "Makefile").is_file()
-    assert not (clone / ".venv").exists() and not (clone / "data" / "scenes").exists()
+    assert not (clone / ".venv").exists() and not (clone / "runs").exists()
 
 
 def test_the_network_is_really_cut(offline):
