@@ -13,6 +13,7 @@ Data
     scenes                 the embedded dataset (its artwork: `helpers.scenery`)
     fetching, archives, downloads  the official data sets, checked
     annotated, loaders     a data set with its report; torch data sets and loaders
+    captions               the captions of a split, in batches by length
     layouts, splits, datasets   `load`: which layout it is, which image is in which split
     transforms             what the network sees
 
@@ -32,12 +33,14 @@ Models
     prediction             what a system is and what it says
     classifier, sequence   a score a label; one label at a time
     order_free             the same without an order
+    captioner              sentences in place of labels
     systems                encoder + decoder + objective, by name
     training, checkpoints  fitting, resuming, saving
+    caption_metrics        BLEU; is what a caption names in the picture?
     localization           attention against boxes
 
 Command lines
-    experiment, train, predict, notebooks
+    tasks, experiment, train, predict, notebooks
 
 Notebooks: what several share first
     tracing                                                  decodings, kept for figures

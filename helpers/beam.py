@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ def beam(
     length_penalty: float = 0.0,
     repeats: bool = False,
     min_labels: int = 0,
+    never: Sequence[int] = (),
     only_best: bool = False,
 ) -> Beams:
     """Beam search over label sequences.
@@ -70,7 +72,7 @@ def beam(
         raise ValueError(f"width is {width}; a beam needs at least one sequence")
     if length_penalty < 0:
         raise ValueError(f"length_penalty is {length_penalty}; it must be 0 or above")
-    check_steps(decoder, max_steps, min_labels, repeats)
+    check_steps(decoder, max_steps, min_labels, repeats, never)
     stop, outputs, device = decoder.stop_token, decoder.num_labels + 1, features.pooled.device
     batch, k = len(features.pooled), width
     state = decoder.start(features)
@@ -83,13 +85,14 @@ def beam(
     tokens = torch.full((batch, k, max_steps), stop, device=device)
     so_far = torch.full((batch, k, max_steps), -torch.inf, device=device)  # log P of each beginning
     taken = torch.zeros(batch, k, outputs, dtype=torch.bool, device=device)
+    taken[..., list(never)] = True
     pool = _Candidates.empty(tokens)
     history = []
     for t in range(max_steps):
         logits, state, attention = decoder.step(token, state)
         log_p = step_log_probabilities(
             _spread(logits, active, batch, columns),  # (A * columns, V) -> (B, columns, V)
-            None if repeats else taken[:, :columns],
+            None if repeats and not never else taken[:, :columns],
             allow_stop=t >= min_labels,
         )
         scores = (live.unsqueeze(-1) + log_p).flatten(1)  # (B, columns * V)
@@ -101,8 +104,9 @@ def beam(
         parent, word = (chosen // outputs).clamp(max=columns - 1), chosen % outputs  # (B, k), (B, k)
         tokens, so_far, taken = (_rows(x, parent) for x in (tokens, so_far, taken))
         tokens[:, :, t], so_far[:, :, t] = word, live
-        taken = taken.scatter(2, word.unsqueeze(-1), True)
-        taken[:, :, stop] = False
+        if not repeats:
+            taken = taken.scatter(2, word.unsqueeze(-1), True)
+            taken[:, :, stop] = False
 
         last = t == max_steps - 1
         ended = (word == stop) | last

@@ -9,7 +9,7 @@ methods, so a new decoder that has them gets all of those.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +104,9 @@ class LabelLSTM(Decoder):
     Tagging", ICPR 2016).
 
     num_labels: C. feature_size: D of the pooled features. hidden_size: H.
+    image: "state" as above; "step": h0 = c0 = 0, and the LSTM reads W pooled + b as if it were a word, in a step of
+        its own before `<start>`, whose scores nobody asks for (Vinyals et al., "Show and Tell: A Neural Image Caption
+        Generator", CVPR 2015, eq. 10 to 12; notebook 07).
     embedding_size: of the labels; ignored where `vectors` (C + 2, E) are given.
     input_dropout is applied to the embedding, output_dropout before the scores.
     """
@@ -119,18 +122,29 @@ class LabelLSTM(Decoder):
         freeze_vectors: bool = True,
         input_dropout: float = 0.3,
         output_dropout: float = 0.5,
+        image: Literal["state", "step"] = "state",
     ) -> None:
         super().__init__(num_labels)
+        if image not in ("state", "step"):
+            raise ValueError(f"image is {image!r}; choose 'state' or 'step'")
         self.embedding = label_embedding(num_labels, embedding_size, vectors, freeze=freeze_vectors)
-        self.initial_hidden = nn.Linear(feature_size, hidden_size)
+        self.initial_hidden = self.image_input = None
+        if image == "state":
+            self.initial_hidden = nn.Linear(feature_size, hidden_size)
+        else:
+            self.image_input = nn.Linear(feature_size, self.embedding.embedding_dim)
         self.input_dropout = nn.Dropout(input_dropout)
         self.lstm = nn.LSTM(self.embedding.embedding_dim, hidden_size, batch_first=True)
         self.output_dropout = nn.Dropout(output_dropout)
         self.scores = nn.Linear(hidden_size, num_labels + 1)
 
     def start(self, features: Features) -> State:
-        h = self.initial_hidden(features.pooled)  # (B, H)
-        return State(hidden=(h, torch.zeros_like(h)))
+        if self.initial_hidden is not None:
+            h = self.initial_hidden(features.pooled)  # (B, H)
+            return State(hidden=(h, torch.zeros_like(h)))
+        x = self.input_dropout(self.image_input(features.pooled)).unsqueeze(1)  # (B, 1, E)
+        _, (h, c) = self.lstm(x)
+        return State(hidden=(h.squeeze(0), c.squeeze(0)))
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State, None]:
         logits, state = self._run(tokens.unsqueeze(1), state)  # (B,) -> (B, 1)

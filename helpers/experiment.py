@@ -14,6 +14,7 @@ import torch
 import torchvision
 from torch.utils.data import DataLoader
 
+from helpers.captions import caption_loader
 from helpers.checkpoints import save_checkpoint
 from helpers.datasets import AnnotatedImages, ImageDataset, load, make_loader
 from helpers.encoders import Encoder, build_encoder
@@ -22,7 +23,8 @@ from helpers.files import read_json, write_json
 from helpers.glove import load_glove
 from helpers.labels import label_frequency
 from helpers.prediction import System
-from helpers.systems import NEEDS_GRID, ORDER_FREE, build
+from helpers.systems import CAPTIONERS, NEEDS_GRID, ORDER_FREE, build
+from helpers.tasks import Task, make_task
 from helpers.training import FitOptions, fit, predict_all
 from helpers.transforms import eval_transform, train_transform
 
@@ -62,7 +64,7 @@ def make_encoder(args: argparse.Namespace) -> Encoder:
 
 
 def make_loaders(
-    data: AnnotatedImages, encoder: Encoder, args: argparse.Namespace, device: torch.device
+    data: AnnotatedImages, task: Task, encoder: Encoder, args: argparse.Namespace, device: torch.device
 ) -> Loaders:
     """Batches of cached features where the encoder is frozen, of images where it learns."""
     frequency = label_frequency([data.vocabulary.encode(r.labels) for r in data.train], len(data.vocabulary))
@@ -90,6 +92,17 @@ def make_loaders(
                 else eval_transform(encoder.preprocessing)
             )
             dataset = ImageDataset(records, data.vocabulary, transform, **order)
+        if train and task.captions:
+            loaders[split] = caption_loader(
+                dataset,
+                task.captions[split],
+                batch_size=args.batch_size,
+                per_image=args.captions,
+                seed=args.seed,
+                num_workers=0 if args.freeze else args.num_workers,
+                pin_memory=device.type == "cuda",
+            )
+            continue
         loaders[split] = make_loader(
             dataset,
             batch_size=args.batch_size,
@@ -101,7 +114,7 @@ def make_loaders(
     return Loaders(**loaders)
 
 
-def system_options(data: AnnotatedImages, args: argparse.Namespace) -> dict[str, Any]:
+def system_options(data: AnnotatedImages, task: Task, args: argparse.Namespace) -> dict[str, Any]:
     """The options of `systems.build`, all of JSON, so that a checkpoint can rebuild the system."""
     if args.system == "bce":
         return {"loss": args.loss, "thresholds": args.thresholds, "hidden_size": args.hidden or 0}
@@ -112,7 +125,9 @@ def system_options(data: AnnotatedImages, args: argparse.Namespace) -> dict[str,
         "input_dropout": args.input_dropout,
         "output_dropout": args.output_dropout,
         "embedding_size": args.embedding,
-        "max_labels": max(1, *(len(r.labels) for r in data.train)),
+        "max_labels": min(args.max_words, int(task.captions["train"].lengths.max()))
+        if task.captions
+        else max(1, *(len(r.labels) for r in data.train)),
         "label_smoothing": args.label_smoothing,
     }
     if args.system in NEEDS_GRID:
@@ -138,13 +153,13 @@ def system_options(data: AnnotatedImages, args: argparse.Namespace) -> dict[str,
 
 
 def make_system(
-    data: AnnotatedImages, encoder: Encoder, args: argparse.Namespace
+    data: AnnotatedImages, task: Task, encoder: Encoder, args: argparse.Namespace
 ) -> tuple[System, dict[str, Any]]:
     """The untrained system and the options that rebuild it. The embedding size follows GloVe where given."""
-    options = system_options(data, args)
+    options = system_options(data, task, args)
     vectors = {}
     if args.glove is not None and "embedding_size" in options:
-        glove = load_glove(args.glove, data.vocabulary, seed=args.seed)
+        glove = load_glove(args.glove, task.vocabulary, seed=args.seed)
         if glove.missing:
             print(f"no vector for {', '.join(glove.missing)}: drawn at random")
         options["embedding_size"] = glove.vectors.shape[1]
@@ -152,7 +167,7 @@ def make_system(
     torch.manual_seed(args.seed)
     system = build(
         args.system,
-        data.vocabulary,
+        task.vocabulary,
         encoder.dim,
         encoder=None if args.freeze else encoder,
         **options,
@@ -174,13 +189,16 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         download=args.download,
     )
     print(data.describe())
+    task = make_task(data, args)
+    if args.flip is None:
+        args.flip = args.system not in CAPTIONERS  # a mirror makes "to the left of" a lie
     encoder = make_encoder(args).to(device)
     config = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
     if args.resume and (args.output / "config.json").exists():
         _refuse_changes(read_json(args.output / "config.json")["arguments"], config)
-    loaders = make_loaders(data, encoder, args, device)
+    loaders = make_loaders(data, task, encoder, args, device)
     encoded = time.perf_counter()
-    system, options = make_system(data, encoder, args)
+    system, options = make_system(data, task, encoder, args)
     write_json(
         args.output / "config.json", {"arguments": config, "options": options, "encoder": encoder.name}
     )
@@ -197,18 +215,19 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     history = fit(
         system,
         loaders.train,
-        validate=lambda model: predict_all(model, loaders.val, device=device).metrics(),
+        validate=task.judge(data, "val", loaders.val, device),
         select=args.select or system.select,
         options=fit_options,
         device=device,
         output=args.output,
         resume=args.resume,
     )
-    val = predict_all(system, loaders.val, device=device)
-    if val.scores is not None:
-        system.calibrate(val.scores, val.target)
+    if type(system).calibrate is not System.calibrate:  # the others have nothing to choose
         val = predict_all(system, loaders.val, device=device)
-    metrics = {"val": val.metrics(), "test": predict_all(system, loaders.test, device=device).metrics()}
+        if val.scores is not None:
+            system.calibrate(val.scores, val.target)
+    judged = {"val": loaders.val, "test": loaders.test}
+    metrics = {split: task.judge(data, split, loader, device)(system) for split, loader in judged.items()}
     seconds = {"encoding": encoded - started, "total": time.perf_counter() - started}
     versions = {
         "python": platform.python_version(),

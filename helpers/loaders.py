@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from helpers.batch import Batch
 from helpers.images import open_image
@@ -107,6 +107,7 @@ def make_loader(
     drop_last: bool = False,
     pin_memory: bool = False,
     multiprocessing_context: str | None = None,
+    batch_sampler: Sampler[list[int]] | None = None,
 ) -> DataLoader[Batch]:
     """Batches of an `ImageDataset` or a `FeatureDataset`. Taught in notebook 01.
 
@@ -119,6 +120,8 @@ def make_loader(
         drop_last: leave out the last batch if it is smaller.
         pin_memory: page-locked batches, for a faster copy to a GPU; without a GPU it is ignored.
         multiprocessing_context: "fork", "spawn" or "forkserver"; by default the platform's.
+        batch_sampler: chooses the batches in place of batch_size, shuffle, drop_last and seed. Its `generator`, if it
+            has one, becomes the loader's.
 
     Raises:
         ValueError: shuffling a data set without images.
@@ -127,17 +130,17 @@ def make_loader(
         raise ValueError(
             "there are no images to shuffle: is this split empty? print(data.describe()) shows the counts"
         )
+    generator = getattr(batch_sampler, "generator", None) or torch.Generator().manual_seed(seed)
+    batches = {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last}
     return DataLoader(
         dataset,
-        batch_size=batch_size,
-        shuffle=shuffle,
+        **(batches if batch_sampler is None else {"batch_sampler": batch_sampler}),
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=pin_memory and torch.cuda.is_available(),
-        drop_last=drop_last,
         worker_init_fn=seed_worker,
         multiprocessing_context=multiprocessing_context if num_workers else None,
-        generator=torch.Generator().manual_seed(seed),
+        generator=generator,
         persistent_workers=num_workers > 0,
     )
 

@@ -1,7 +1,7 @@
 """Label images from the command line: `python -m helpers.predict image.jpg --checkpoint runs/ria/checkpoint.safetensors`.
 
-Prints the labels with their probabilities and saves a picture with both beside each image. With --attention it also
-saves where a decoder with attention looked at each step.
+Prints the labels with their probabilities and saves a picture with both beside each image; a captioner's sentence in
+their place. With --attention it also saves where a decoder with attention looked at each step.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from PIL import Image
 
 from helpers.attention import AttentionLSTM
 from helpers.batch import Batch
+from helpers.captioner import Captioner, Decoding
 from helpers.checkpoints import Checkpoint, load_checkpoint
 from helpers.files import replacing
 from helpers.images import open_image
@@ -76,7 +77,8 @@ def require_attention(checkpoint: Checkpoint, path: Path) -> None:
     if not isinstance(getattr(checkpoint.system, "decoder", None), AttentionLSTM):
         raise ValueError(
             f"the system in {path} ({checkpoint.config.get('system', 'of another kind')}) has no attention to show: "
-            "leave out --attention, or train one that has, with python -m helpers.train --system attention"
+            "leave out --attention, or train one that has, with python -m helpers.train --system attention (or "
+            "attention_captioner)"
         )
 
 
@@ -90,7 +92,9 @@ def film_of(prediction: Prediction, checkpoint: Checkpoint, image: Image.Image) 
 
 def parser() -> argparse.ArgumentParser:
     """All options."""
-    p = argparse.ArgumentParser(prog="python -m helpers.predict", description="Name the labels of images.")
+    p = argparse.ArgumentParser(
+        prog="python -m helpers.predict", description="Name the labels of images, or caption them."
+    )
     p.add_argument("images", nargs="+", type=Path, help="image files")
     p.add_argument(
         "--checkpoint", type=Path, required=True, help="checkpoint.safetensors of a training folder"
@@ -99,33 +103,55 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--attention",
         action="store_true",
-        help="also save <name>-attention.png: where the decoder looked before each label",
+        help="also save <name>-attention.png: where the decoder looked before each label or word",
     )
+    g = p.add_argument_group("captioners")
+    g.add_argument("--beam", type=int, default=1, help="sentences a beam search keeps (default: 1, greedy)")
+    g.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        help="draw the words, above 1 wilder (default: 0, no drawing)",
+    )
+    g.add_argument("--seed", type=int, default=0, help="of the drawing (default: %(default)s)")
     p.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     return p
 
 
 def run(args: argparse.Namespace) -> None:
-    """Label every image; each picture is saved as <name>-labels.png, film strips as <name>-attention.png."""
-    from helpers.plots import labelled_image, to_png
+    """Label or caption every image; pictures are <name>-labels.png or -caption.png, film strips -attention.png."""
+    from helpers.plots import image_grid, labelled_image, to_png
 
     checkpoint = load_checkpoint(args.checkpoint, device=args.device)
+    system = checkpoint.system
+    if isinstance(system, Captioner):
+        generator = torch.Generator(args.device).manual_seed(args.seed)
+        system.decoding = Decoding(beam=args.beam, temperature=args.temperature, generator=generator)
+    elif args.beam != 1 or args.temperature:
+        raise ValueError(
+            f"--beam and --temperature are for captioners; the system in {args.checkpoint} names labels: leave them out"
+        )
     if args.attention:
         require_attention(checkpoint, args.checkpoint)
     for path in args.images:
         image = open_image(path)
         prediction = predict_images(checkpoint, [image])
-        named = name_labels(prediction, checkpoint)[0]
         print(f"{path}")
-        for label, probability in zip(named.labels, named.probabilities, strict=True):
-            print(f"  {probability:5.2f}  {label}")
-        if not named.labels:
-            print("  no label")
-        target = (args.output or path.parent) / f"{path.stem}-labels.png"
+        if isinstance(system, Captioner):
+            [caption] = system.sentences(prediction.decoded)
+            print(f"  {caption or 'no word'}")
+            figure = image_grid([image], [caption], columns=1, side=5)
+        else:
+            named = name_labels(prediction, checkpoint)[0]
+            for label, probability in zip(named.labels, named.probabilities, strict=True):
+                print(f"  {probability:5.2f}  {label}")
+            if not named.labels:
+                print("  no label")
+            figure = labelled_image(image, named.labels, named.probabilities, title=path.name)
+        kind = "caption" if isinstance(system, Captioner) else "labels"
+        target = (args.output or path.parent) / f"{path.stem}-{kind}.png"
         with replacing(target) as temporary:
-            temporary.write_bytes(
-                to_png(labelled_image(image, named.labels, named.probabilities, title=path.name))
-            )
+            temporary.write_bytes(to_png(figure))
         print(f"  picture: {target}")
         if args.attention:
             target = target.with_name(f"{path.stem}-attention.png")

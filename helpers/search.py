@@ -5,7 +5,7 @@ All searches take features, so an image goes through its encoder once, and drive
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +35,13 @@ class Decoded:
 
 @torch.inference_mode()
 def greedy(
-    decoder: Decoder, features: Features, *, max_steps: int, repeats: bool = False, min_labels: int = 0
+    decoder: Decoder,
+    features: Features,
+    *,
+    max_steps: int,
+    repeats: bool = False,
+    min_labels: int = 0,
+    never: Sequence[int] = (),
 ) -> Decoded:
     """At every step the most probable label, fed back as the next input. Taught in notebook 03.
 
@@ -44,11 +50,12 @@ def greedy(
         are a set, and the probabilities of a step are those of what is left.
     min_labels: `<stop>` has probability 0 before so many labels are named; with max_steps the same number, every
         image gets exactly so many.
+    never: labels whose probability is 0 at every step, such as the `<unk>` of a captioner.
 
     A sequence ends at its first `<stop>`, or after max_steps labels. The decoder keeps its mode: call `eval()`
     before, or dropout stays on. Raises FloatingPointError where the decoder scores NaN.
     """
-    return _follow(decoder, features, lambda log_p: log_p.max(-1), max_steps, repeats, min_labels)
+    return _follow(decoder, features, lambda log_p: log_p.max(-1), max_steps, repeats, min_labels, never)
 
 
 @torch.inference_mode()
@@ -60,6 +67,7 @@ def sample(
     temperature: float = 1.0,
     repeats: bool = False,
     min_labels: int = 0,
+    never: Sequence[int] = (),
     generator: torch.Generator | None = None,
 ) -> Decoded:
     """Label sequences drawn at random, one an image, each step from the decoder's own probabilities. Notebook 06.
@@ -79,7 +87,7 @@ def sample(
         token = torch.multinomial(log_p.exp(), 1, generator=generator)  # (B, 1)
         return log_p.gather(1, token).squeeze(1), token.squeeze(1)
 
-    return _follow(decoder, features, draw, max_steps, repeats, min_labels, temperature)
+    return _follow(decoder, features, draw, max_steps, repeats, min_labels, never, temperature)
 
 
 def step_log_probabilities(
@@ -99,15 +107,22 @@ def step_log_probabilities(
     return (logits / temperature if temperature != 1 else logits).log_softmax(-1)
 
 
-def check_steps(decoder: Decoder, max_steps: int, min_labels: int, repeats: bool) -> None:
+def check_steps(
+    decoder: Decoder, max_steps: int, min_labels: int, repeats: bool, never: Sequence[int] = ()
+) -> None:
     """Raise ValueError for limits that no label sequence can meet."""
+    if wrong := [label for label in never if not 0 <= label < decoder.num_labels]:
+        raise ValueError(
+            f"never holds {wrong}, but the labels of this decoder are 0..{decoder.num_labels - 1} (<stop> is always "
+            "possible)"
+        )
     if max_steps < 1:
         raise ValueError(f"max_steps is {max_steps}; decoding needs at least one step")
-    most = max_steps if repeats else min(max_steps, decoder.num_labels)
+    left = decoder.num_labels - len(set(never))
+    most = max_steps if repeats and left else min(max_steps, left)
     if not 0 <= min_labels <= most:
         raise ValueError(
-            f"min_labels is {min_labels}; with {max_steps} steps and {decoder.num_labels} labels it must be in "
-            f"0..{most}"
+            f"min_labels is {min_labels}; with {max_steps} steps and {left} labels it must be in 0..{most}"
         )
 
 
@@ -128,10 +143,11 @@ def _follow(
     max_steps: int,
     repeats: bool,
     min_labels: int,
+    never: Sequence[int],
     temperature: float = 1.0,
 ) -> Decoded:
     """One sequence an image; choose: log-probabilities (B, V) -> those of the tokens (B,), the tokens (B,)."""
-    check_steps(decoder, max_steps, min_labels, repeats)
+    check_steps(decoder, max_steps, min_labels, repeats, never)
     stop = decoder.stop_token
     batch, device = len(features.pooled), features.pooled.device
     state = decoder.start(features)
@@ -142,11 +158,11 @@ def _follow(
     token = torch.full((batch,), decoder.start_token, device=device)
     done = torch.zeros(batch, dtype=torch.bool, device=device)
     taken = torch.zeros(batch, decoder.num_labels + 1, dtype=torch.bool, device=device)
+    taken[:, list(never)] = True
+    mask = None if repeats and not never else taken
     for t in range(max_steps):
         logits, state, step_attention = decoder.step(token, state)
-        scores = step_log_probabilities(
-            logits, None if repeats else taken, allow_stop=t >= min_labels, temperature=temperature
-        )
+        scores = step_log_probabilities(logits, mask, allow_stop=t >= min_labels, temperature=temperature)
         log_p, token = choose(scores)  # (B,), (B,)
         token = token.masked_fill(done, stop)
         log_p = log_p.masked_fill(done, 0.0)
@@ -156,8 +172,9 @@ def _follow(
         if step_attention is not None:
             attention.append(step_attention.float())
         done = done | (token == stop)
-        taken.scatter_(1, token.unsqueeze(1), True)
-        taken[:, stop] = False  # stopping is always possible
+        if not repeats:
+            taken.scatter_(1, token.unsqueeze(1), True)
+            taken[:, stop] = False  # stopping is always possible
         # Asking whether all have stopped would make a GPU wait for the CPU at every step.
         if device.type == "cpu" and bool(done.all()):
             break

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from helpers.attention import AttentionLSTM
+from helpers.captioner import Captioner
 from helpers.classifier import Classifier
 from helpers.decoders import LabelLSTM
 from helpers.labels import Vocabulary
@@ -134,15 +135,72 @@ def attention_pla(
     return _order_free("pla_released" if released else "pla", vocabulary, feature_size, **options)
 
 
+def captioner(
+    vocabulary: Vocabulary,
+    feature_size: int,
+    *,
+    encoder: nn.Module | None = None,
+    max_labels: int,
+    label_smoothing: float = 0.0,
+    standardize: bool = True,
+    feature_dropout: float = 0.5,
+    **options: Any,
+) -> System:
+    """Sentences: an LSTM that reads the image as its first word, `LabelLSTM(image="step")`. Taught in notebook 07.
+
+    vocabulary: of words, with `<unk>`. max_labels: words at most. The rest as in `ria`.
+    """
+    return Captioner(
+        vocabulary,
+        LabelLSTM(len(vocabulary), feature_size, image="step", **options),
+        encoder=encoder,
+        prepare=Standardize(feature_size, feature_dropout) if standardize else None,
+        max_labels=max_labels,
+        label_smoothing=label_smoothing,
+    )
+
+
+def attention_captioner(
+    vocabulary: Vocabulary,
+    feature_size: int,
+    *,
+    encoder: nn.Module | None = None,
+    max_labels: int,
+    label_smoothing: float = 0.0,
+    standardize: bool = True,
+    feature_dropout: float = 0.5,
+    attention_penalty: float = 0.0,
+    **options: Any,
+) -> System:
+    """Sentences from an LSTM that looks at the grid anew before every word. Taught in notebook 07.
+
+    vocabulary: of words, with `<unk>`. max_labels: words at most. The rest as in `attention`.
+    """
+    return Captioner(
+        vocabulary,
+        AttentionLSTM(len(vocabulary), feature_size, **options),
+        encoder=encoder,
+        prepare=Standardize(feature_size, feature_dropout) if standardize else None,
+        max_labels=max_labels,
+        label_smoothing=label_smoothing,
+        attention_penalty=attention_penalty,
+    )
+
+
 SYSTEMS: dict[str, Callable[..., System]] = {
     "bce": bce,
     "ria": ria,
     "attention": attention,
     "attention_mla": attention_mla,
     "attention_pla": attention_pla,
+    "captioner": captioner,
+    "attention_captioner": attention_captioner,
 }
 ORDER_FREE = frozenset({"attention_mla", "attention_pla"})  # trained without an order of the labels
-NEEDS_GRID = frozenset({"attention"}) | ORDER_FREE  # the others read the pooled feature alone
+CAPTIONERS = frozenset({"captioner", "attention_captioner"})  # their vocabulary is of words
+NEEDS_GRID = (
+    frozenset({"attention", "attention_captioner"}) | ORDER_FREE
+)  # the others read the pooled feature alone
 
 
 def build(

@@ -11,18 +11,23 @@ import argparse
 import sys
 from pathlib import Path
 
+from helpers.captions import PER_IMAGE
 from helpers.classifier import CLASSIFICATION_LOSSES
 from helpers.experiment import run
 from helpers.files import DATA
 from helpers.labels import ORDERS
 from helpers.systems import SYSTEMS
+from helpers.words import TOKENIZERS
 
+COUNTS = {"N+": 0, "loss": 3, "named_labels": 1}  # of metrics that are no shares
 EXAMPLES = """examples:
   python -m helpers.train --system ria --output runs/ria
       RIA on the generated scenes, with the small CNN that comes with the course
   python -m helpers.train --data corel5k --data-dir DIR --system ria --backbone mobilenet_v2 --weights FILE \\
       --image-size 224 --seed 0 --output runs/corel-ria
       RIA on Corel-5k with your own ImageNet weights
+  python -m helpers.train --system captioner --output runs/captioner
+      sentences in place of labels, from the captions of the scenes
   python -m helpers.predict image.jpg --checkpoint runs/ria/checkpoint.safetensors
       label an image with the result
 """
@@ -62,7 +67,9 @@ def parser() -> argparse.ArgumentParser:
     )
     g.add_argument("--cache-dir", type=Path, default=DATA / "features", help="folder of the feature cache")
     g.add_argument(
-        "--flip", action=argparse.BooleanOptionalAction, default=True, help="train on mirrored images too"
+        "--flip",
+        action=argparse.BooleanOptionalAction,
+        help="train on mirrored images too (default: yes, but not for captions, which say left and right)",
     )
     g = p.add_argument_group("system")
     g.add_argument(
@@ -167,6 +174,31 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="PLA as its paper's code computes it, which leaves some labels where they were",
     )
+    g = p.add_argument_group("captioning (captioner, attention_captioner)")
+    g.add_argument(
+        "--min-count",
+        type=int,
+        default=5,
+        help="words less frequent in the training captions are <unk> (default: %(default)s)",
+    )
+    g.add_argument(
+        "--tokenizer",
+        default="simple",
+        choices=TOKENIZERS,
+        help="spacy needs the package spacy (default: %(default)s)",
+    )
+    g.add_argument(
+        "--captions",
+        default="one",
+        choices=PER_IMAGE,
+        help="captions of an image that an epoch learns: one, drawn anew each time, or all (default: %(default)s)",
+    )
+    g.add_argument(
+        "--max-words",
+        type=int,
+        default=50,
+        help="words of a sentence at most, or of the longest training caption (default: %(default)s)",
+    )
     g = p.add_argument_group("training")
     g.add_argument(
         "--epochs", type=int, default=20, help="passes over the training images (default: %(default)s)"
@@ -186,7 +218,8 @@ def parser() -> argparse.ArgumentParser:
     )
     g.add_argument("--patience", type=int, help="stop after this many epochs without gain (default: never)")
     g.add_argument(
-        "--select", help="validation metric that picks the best epoch (default: mAP for bce, CF1 else)"
+        "--select",
+        help="validation metric that picks the best epoch (default: mAP for bce, BLEU-4 for captions, CF1 else)",
     )
     g.add_argument("--seed", type=int, default=0, help="of weights, order and dropout (default: %(default)s)")
     g = p.add_argument_group("machine")
@@ -207,11 +240,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def print_table(metrics: dict[str, dict[str, float]]) -> None:
-    """The metrics of the splits side by side; shares in percent, N+ as a count."""
+    """The metrics of the splits side by side; shares in percent, other numbers as they are."""
     print(f"{'':>22}" + "".join(f"{split:>10}" for split in metrics))
     for name in metrics["test"]:
         cells = (
-            f"{values[name]:>10.0f}" if name == "N+" else f"{100 * values[name]:>10.2f}"
+            f"{values[name]:>10.{COUNTS[name]}f}" if name in COUNTS else f"{100 * values[name]:>10.2f}"
             for values in metrics.values()
         )
         print(f"{name:>22}" + "".join(cells))
@@ -222,7 +255,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         metrics = run(args)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

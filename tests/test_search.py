@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scripted import Scripted, features, log_table
 
 from helpers.batch import Features
+from helpers.beam import beam
 from helpers.decoders import Decoder, LabelLSTM
 from helpers.search import greedy, sample
 
@@ -171,3 +172,34 @@ def test_searching_keeps_no_graph() -> None:
     decoder = LabelLSTM(4, 3, hidden_size=4, embedding_size=3)
     for search in (greedy, sample):
         assert search(decoder, Features(torch.randn(2, 3)), max_steps=3).log_probability.is_inference()
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_never_is_the_same_as_a_score_of_minus_infinity(repeats: bool) -> None:
+    decoder, pooled = LabelLSTM(6, 4, hidden_size=8, embedding_size=4).eval(), torch.randn(9, 4)
+    options = {"max_steps": 5, "repeats": repeats}
+    searches = [
+        lambda **never: greedy(decoder, Features(pooled), **options, **never),
+        lambda **never: beam(decoder, Features(pooled), width=3, **options, **never),
+        lambda **never: sample(
+            decoder, Features(pooled), generator=torch.Generator().manual_seed(1), **options, **never
+        ),
+    ]
+    with torch.no_grad():
+        decoder.scores.bias[[1, 4]] += 3  # they would be said
+        assert all(torch.isin(search().tokens, torch.tensor([1, 4])).any() for search in searches)
+        found = [search(never=(1, 4)) for search in searches]
+        decoder.scores.bias[[1, 4]] = -torch.inf
+        expected = [search() for search in searches]
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a.tokens, b.tokens)
+        torch.testing.assert_close(a.log_probability, b.log_probability)
+        torch.testing.assert_close(a.step_probability, b.step_probability)
+
+
+def test_never_must_leave_something() -> None:
+    decoder = Scripted(log_table([[0.5, 0.4, 0.1]]))
+    assert greedy(decoder, features(1), max_steps=9, never=(0, 1)).tokens.tolist() == [[2]]
+    for wrong in ({"never": (2,)}, {"never": (-1,)}, {"never": (0, 1), "min_labels": 1}):
+        with pytest.raises(ValueError, match=r"labels of this decoder are 0\.\.1|in 0\.\.0"):
+            greedy(decoder, features(1), max_steps=9, repeats=True, **wrong)

@@ -13,8 +13,8 @@ VOCABULARY = Vocabulary(["cat", "dog", "bird", "tree"])
 D = 16
 SMALL = {"max_labels": 3, "hidden_size": 32, "embedding_size": 8}
 ATTENTION = SMALL | {"attention_size": 16}
-OPTIONS = {"bce": {}, "ria": SMALL} | dict.fromkeys(
-    ("attention", "attention_mla", "attention_pla"), ATTENTION
+OPTIONS = {"bce": {}, "ria": SMALL, "captioner": SMALL} | dict.fromkeys(
+    ("attention", "attention_mla", "attention_pla", "attention_captioner"), ATTENTION
 )
 
 

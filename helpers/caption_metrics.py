@@ -1,0 +1,129 @@
+"""Judging captions: BLEU against all references, the loss on the true ones, and whether what they name is there.
+
+Taught in notebook 07.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch.utils.data import DataLoader
+from torchmetrics.functional.text import bleu_score
+
+from helpers.batch import Batch
+from helpers.captioner import Captioner
+from helpers.captions import CaptionRows
+from helpers.labels import decoder_inputs
+from helpers.losses import sequence_cross_entropy
+from helpers.records import Record
+from helpers.scenes import mentioned_labels
+from helpers.words import tokenize
+
+
+def scored_words(caption: str) -> list[str]:
+    """The words of a caption that BLEU counts: small letters, no punctuation, as is the custom for captions."""
+    return [word for word in tokenize(caption) if any(map(str.isalnum, word))]
+
+
+def bleu(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """BLEU-1 to BLEU-4 of a corpus, each from 0 to 1, by torchmetrics. Taught in notebook 07.
+
+    BLEU-n is the geometric mean of the shares of 1-grams to n-grams that a reference of the same image has, each as
+    often as the reference that has it most, times a penalty for captions that are shorter than the nearest reference
+    (Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation", ACL 2002). The counts are added
+    up over all images before they are divided: it is no mean over images.
+
+    captions: one an image. references: all of its true captions, at least one an image. Words are those of
+    `scored_words`. Raises ValueError for other numbers, or nothing.
+    """
+    if not captions or len(captions) != len(references) or not all(references):
+        raise ValueError(
+            f"found {len(captions)} captions and references for {sum(map(bool, references))} images; BLEU needs at "
+            "least one reference for each caption"
+        )
+    said = [" ".join(scored_words(caption)) for caption in captions]
+    true = [[" ".join(scored_words(caption)) for caption in of] for of in references]
+    return {f"BLEU-{n}": float(bleu_score(said, true, n_gram=n)) for n in (1, 2, 3, 4)}
+
+
+def truth(captions: Iterable[str], labels: Iterable[Sequence[str]]) -> dict[str, float]:
+    """Is what the captions name in the picture? For captions of scenes, whose labels are complete. Notebook 07.
+
+    `named_labels`: labels named by a caption, on average. `true_labels`: share of all labels named that the image has.
+    `true_captions`: share of the captions that name nothing but labels of their image.
+
+    captions: one an image; labels: the true ones of each image. Which labels a caption names: `mentioned_labels`.
+    """
+    named, right, whole, count = 0, 0, 0, 0
+    for caption, of in zip(captions, labels, strict=True):
+        said = set(mentioned_labels(caption))
+        named, right = named + len(said), right + len(said & set(of))
+        whole, count = whole + (said <= set(of)), count + 1
+    return {
+        "named_labels": named / max(count, 1),
+        "true_labels": right / named if named else 0.0,
+        "true_captions": whole / max(count, 1),
+    }
+
+
+class CaptionJudge:
+    """Judges a captioner on a split: `judge(system)` -> loss, BLEU-1 to BLEU-4 and, for scenes, `truth`. Notebook 07.
+
+    images: the split's images in order, a batch of `Batch` at a time (`make_loader` of an `ImageDataset` or a
+        `FeatureDataset`). records: those images. captions: theirs as word ids.
+    check_labels: add `truth`; for scenes only.
+
+    Images without a caption are left out. `loss` is the mean over all words and `<stop>`s of all their captions, under
+    teacher forcing and without smoothing: exp(loss) is the perplexity. Raises ValueError where no image has a caption.
+    """
+
+    def __init__(
+        self,
+        images: DataLoader[Batch],
+        records: Sequence[Record],
+        captions: CaptionRows,
+        *,
+        check_labels: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not len(captions):
+            raise ValueError(
+                "no image of this split has a caption to compare with: captioning needs a data set with captions"
+            )
+        self.images, self.records, self.captions = images, records, captions
+        self.check_labels, self.device = check_labels, device
+
+    @torch.inference_mode()
+    def __call__(self, system: Captioner) -> dict[str, float]:
+        was_training = system.training
+        system.eval()
+        said, total = [], torch.zeros((), dtype=torch.float64)
+        try:
+            for batch in self.images:
+                batch = batch.to(self.device, non_blocking=True)
+                features = system.features(batch)
+                said += system.sentences(system.decode(features))
+                total += self._loss(system, features, batch.index.cpu())
+        finally:
+            system.train(was_training)
+        judged = [i for i, record in enumerate(self.records) if record.captions]
+        result = bleu([said[i] for i in judged], [self.records[i].captions for i in judged])
+        result["loss"] = float(total) / int((self.captions.lengths + 1).sum())
+        if self.check_labels:
+            result |= truth(said, [record.labels for record in self.records])
+        return result
+
+    def _loss(self, system: Captioner, features, index: torch.Tensor) -> torch.Tensor:
+        """Summed over the words of all captions of the images `index` (B,)."""
+        total = torch.zeros((), dtype=torch.float64)
+        first, last = self.captions.first[index], self.captions.first[index + 1]
+        # One caption of every image at a time: repeating the grids of all would fill the memory.
+        for k in range(int((last - first).max())):
+            has = (first + k < last).nonzero().flatten()  # images with so many captions
+            labels, lengths = self.captions.padded((first + k)[has].tolist())
+            labels, lengths = labels.to(self.device), lengths.to(self.device)
+            tokens = decoder_inputs(labels, system.vocabulary.start)
+            logits, _ = system.decoder(features.select(has.to(self.device)), tokens)
+            total += sequence_cross_entropy(logits, labels, lengths, reduction="sum").double().cpu()
+        return total
