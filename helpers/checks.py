@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -46,6 +46,18 @@ class Call:
         """Go on if `right`, else end the check with what was given, found and expected."""
         if not right:
             raise _mistake(self.given, describe(self.value), expected, hint)
+
+    def refuse(
+        self, slips: Mapping[str, Any], *, expected: Any, alike: Callable[[Any, Any], bool] | None = None
+    ) -> None:
+        """End the check where the answer is what a known slip gives; a slip that gives what is right does not count.
+
+        slips: hint -> what the slip gives. alike: whether two answers are equal; `same` by default.
+        """
+        alike = same if alike is None else alike
+        for hint, value in slips.items():
+            slipped = alike(self.value, value) and not alike(expected, value)
+            self.expect(not slipped, expected=expected, hint=hint)
 
 
 def exercise(name: str) -> Callable[[Callable[[Any], str]], Callable[[Any], bool]]:

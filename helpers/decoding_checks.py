@@ -31,11 +31,11 @@ def check_lstm_step(answer: Any) -> str:
                 for a, b in zip(call.value, expected, strict=True)
             )
             call.expect(right, expected=expected, hint=hint)
-            for name, wrong in _wrong_lstm_steps(*given.values(), alive):
-                matches = same(tuple(call.value), wrong, tolerance=1e-5) and not same(
-                    wrong, expected, tolerance=1e-5
-                )
-                call.expect(not matches, expected=expected, hint=name)
+            call.refuse(
+                _wrong_lstm_steps(*given.values(), alive),
+                expected=expected,
+                alike=lambda a, b: same(tuple(a), b, tolerance=1e-5),
+            )
             hint = "z = [x, h] W^T + b has four parts: i, f, g, o. c = sigma(f) c + sigma(i) tanh(g), h = sigma(o) tanh(c)."
             if not alive.all():
                 hint = "Where alive is False, h and c come back as they were given; all other rows make the step."
@@ -54,8 +54,8 @@ def _lstm_step(
 
 def _wrong_lstm_steps(
     x: Tensor, h: Tensor, c: Tensor, weight: Tensor, bias: Tensor, alive: Tensor
-) -> list[tuple[str, tuple[Tensor, Tensor]]]:
-    """What the usual slips give, each with the hint that names it."""
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """What the usual slips give, by the hint that names them."""
     i, f, g, o = (torch.cat([x, h], 1) @ weight.T + bias).chunk(4, dim=1)
     new_c = f.sigmoid() * c + i.sigmoid() * g.tanh()
     new_h = o.sigmoid() * new_c.tanh()
@@ -68,16 +68,16 @@ def _wrong_lstm_steps(
     other = f.sigmoid() * c + i.sigmoid() * o.tanh()  # chunks read as i, f, o, g
     old_c = o.sigmoid() * c.tanh()
     no_tanh = f.sigmoid() * c + i.sigmoid() * g
-    return [
-        ("Rows in which alive is False must keep the h and c that were given.", (new_h, new_c)),
-        ("Rows in which alive is False must keep h and c, not turn to 0.", (new_h * keep, new_c * keep)),
-        ("f decides what stays of the old c, i what comes in: they are exchanged.", kept(o.sigmoid() * swapped.tanh(), swapped)),
-        ("The four parts of z are i, f, g, o, in this order: the last two are exchanged.", kept(g.sigmoid() * other.tanh(), other)),
-        ("h is made of the new c, not of the old one.", kept(old_c, new_c)),
-        ("The candidate g goes through tanh.", kept(o.sigmoid() * no_tanh.tanh(), no_tanh)),
-        ("h = sigma(o) tanh(c): the tanh is missing.", kept(o.sigmoid() * new_c, new_c)),
-        ("You return c and h: h comes first.", kept(new_h, new_c)[::-1]),
-    ]  # fmt: skip
+    return {
+        "Rows in which alive is False must keep the h and c that were given.": (new_h, new_c),
+        "Rows in which alive is False must keep h and c, not turn to 0.": (new_h * keep, new_c * keep),
+        "f decides what stays of the old c, i what comes in: they are exchanged.": kept(o.sigmoid() * swapped.tanh(), swapped),
+        "The four parts of z are i, f, g, o, in this order: the last two are exchanged.": kept(g.sigmoid() * other.tanh(), other),
+        "h is made of the new c, not of the old one.": kept(old_c, new_c),
+        "The candidate g goes through tanh.": kept(o.sigmoid() * no_tanh.tanh(), no_tanh),
+        "h = sigma(o) tanh(c): the tanh is missing.": kept(o.sigmoid() * new_c, new_c),
+        "You return c and h: h comes first.": kept(new_h, new_c)[::-1],
+    }  # fmt: skip
 
 
 @exercise("Exercise 2: greedy decoding")
@@ -175,6 +175,10 @@ _GREEDY_CASES: list[tuple[dict[tuple[int, ...], list[float]], int, str]] = [
 ]  # fmt: skip
 
 
+def _close(a: Any, b: Tensor) -> bool:
+    return torch.allclose(torch.as_tensor(a).float(), b, atol=1e-5)
+
+
 @exercise("Exercise 3: the masked loss")
 def check_sequence_loss(answer: Any) -> str:
     """`loss(logits (B, T, V), targets (B, T), lengths (B,)) -> scalar`, mean over labels and one stop. Notebook 03."""
@@ -206,11 +210,7 @@ def check_sequence_loss(answer: Any) -> str:
             "Take the logarithm of the softmax, not the logits themselves.":
                 -logits.gather(2, targets[..., None]).squeeze(2)[counts].mean(),
         }  # fmt: skip
-        for hint, value in wrong.items():
-            slip = torch.allclose(found.float(), value, atol=1e-5) and not torch.allclose(
-                value, expected, atol=1e-5
-            )
-            call.expect(not slip, expected=expected, hint=hint)
+        call.refuse(wrong, expected=expected, alike=_close)
         hint = "Mean of -log softmax(logits)[target] over the first lengths + 1 steps of every image."
-        call.expect(torch.allclose(found.float(), expected, atol=1e-5), expected=expected, hint=hint)
+        call.expect(_close(found, expected), expected=expected, hint=hint)
     return "Every label and one <stop> an image count, and the padding is left out."

@@ -58,7 +58,7 @@ def said(system, features, image: int) -> list[str]:
     return system.vocabulary.decode(decoded.tokens[0])
 
 
-def test_the_stepper_says_what_greedy_search_does_at_each_step(system, records, features) -> None:
+def test_the_stepper_says_what_greedy_search_does_at_each_step(system, records, features, quick) -> None:
     view = views.attention_stepper(system, records, features, GRID)
     expected = said(system, features, 0)
     assert len(expected) > 2, "the fixture should name labels"
@@ -73,7 +73,14 @@ def test_the_stepper_says_what_greedy_search_does_at_each_step(system, records, 
     assert "the mean of the gate is 0." in view.sentence.value
 
 
-def test_play_and_slider_move_together_and_a_new_image_starts_again(system, records, features) -> None:
+@pytest.mark.parametrize("name", ["attention_stepper", "forcing_explorer", "attention_painter"])
+def test_views_draw_for_real(system, records, features, name) -> None:
+    view = getattr(views, name)(system, records, features, GRID)
+    picture = bytes(view.picture.value)
+    assert picture.startswith(b"\x89PNG") and len(picture) > 5000
+
+
+def test_play_and_slider_move_together_and_a_new_image_starts_again(system, records, features, quick) -> None:
     view = views.attention_stepper(system, records, features, GRID)
     play = view.children[1].children[0]
     assert isinstance(play, ipywidgets.Play)
@@ -92,7 +99,7 @@ def test_a_step_after_the_last_shows_the_last(system, records, features) -> None
     assert text.startswith(f"Step {length} of {length}")
 
 
-def test_forcing_shows_both_and_follows_the_choice(system, records, features) -> None:
+def test_forcing_shows_both_and_follows_the_choice(system, records, features, quick) -> None:
     frequency = torch.tensor([9, 2, 3, 1, 1])
     view = views.forcing_explorer(system, records, features, GRID, frequency=frequency)
     free = f"Free running it says {', '.join(said(system, features, 0))}. Fed ".replace("<", "&lt;").replace(
@@ -112,7 +119,7 @@ def test_forcing_shows_both_and_follows_the_choice(system, records, features) ->
     assert set(unordered.controls["order"].options) == {"alphabetical", "given"}
 
 
-def test_painting_changes_the_next_label_as_the_decoder_says(system, records, features) -> None:
+def test_painting_changes_the_next_label_as_the_decoder_says(system, records, features, quick) -> None:
     view = views.attention_painter(system, records, features, GRID)
     view.controls["step"].value = 2
     texts = set()

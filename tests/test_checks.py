@@ -168,6 +168,14 @@ def test_same_within_a_tolerance() -> None:
         assert not checks.same(a, b, tolerance=0.0001) and not checks.same(a, b)
 
 
+def test_a_known_slip_is_refused_with_its_hint_unless_it_gives_what_is_right() -> None:
+    checks.Call("x = 2", 4.0).refuse({"squared": 4.0, "halved": 1.0}, expected=4.0)
+    with pytest.raises(checks.Mistake, match=r"found: +8\.0\n.*expected: +4\.0\n.*hint: +cubed"):
+        checks.Call("x = 2", 8.0).refuse({"squared": 4.0, "cubed": 8.0}, expected=4.0)
+    with pytest.raises(checks.Mistake, match="cubed"):
+        checks.Call("x = 2", 7.9).refuse({"cubed": 8.0}, expected=4.0, alike=lambda a, b: abs(a - b) < 0.5)
+
+
 def test_values_are_described_in_a_line() -> None:
     assert checks.describe(torch.tensor([[1, 2]])) == "int64 (1, 2) [[1, 2]]"
     assert checks.describe(torch.tensor([1 / 3])) == "float32 (1,) [0.3333]"

@@ -78,6 +78,7 @@ def test_the_random_order_shows_every_order_sooner_or_later(small_data: Annotate
     assert seen == {"bird, dog.", "dog, bird."}
 
 
+@pytest.mark.usefixtures("quick")
 def test_boxes_can_be_switched_off(small_data: AnnotatedImages, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     real = data_plots.sequence_view
