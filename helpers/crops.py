@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from helpers.batch import Features
-from helpers.encoders import Encoder, build_encoder
+from helpers.encoders import Encoder, build_encoder, require_images
 
 GridSize = tuple[int, int]
 
@@ -132,12 +132,7 @@ class CropEncoder(nn.Module):
 
         Raises ValueError for images of another shape or type.
         """
-        size = self.image_size
-        if images.ndim != 4 or images.shape[1:] != (3, size, size) or not images.is_floating_point():
-            raise ValueError(
-                f"{self.name} expects float images of shape (B, 3, {size}, {size}), found {images.dtype} of shape "
-                f"{tuple(images.shape)}: prepare them with eval_transform(encoder.preprocessing)"
-            )
+        require_images(images, self.image_size, self.name)
         views = cut(images, self.level, self.encoder.image_size)  # (B, views, 3, t, t)
         grid = self.encoder(views.flatten(0, 1)).grid  # (B*views, L, D)
         grid = grid.unflatten(0, (len(images), self.views)).flatten(1, 2)  # (B, views*L, D)

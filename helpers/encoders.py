@@ -94,19 +94,23 @@ class Encoder(nn.Module):
         Features are float32 also under autocast: a mean of hundreds of cells in bfloat16 loses digits.
         Raises ValueError for images of another shape or type.
         """
-        size = self.image_size
-        if images.ndim != 4 or images.shape[1:] != (3, size, size) or not images.is_floating_point():
-            raise ValueError(
-                f"{self.name} expects float images of shape (B, 3, {size}, {size}), found {images.dtype} of shape "
-                f"{tuple(images.shape)}: prepare them with eval_transform(encoder.preprocessing), or build the "
-                "encoder with image_size="
-            )
+        require_images(images, self.image_size, self.name)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             feature_map = self._feature_map(self.trunk, images)  # (B, D, h, w)
             if feature_map.dtype in (torch.bfloat16, torch.float16):
                 feature_map = feature_map.float()
             grid = feature_map.flatten(2).transpose(1, 2).contiguous()  # (B, D, h, w) -> (B, L, D)
             return Features(pooled=grid.mean(dim=1), grid=grid)
+
+
+def require_images(images: Tensor, size: int, name: str) -> None:
+    """Raise ValueError unless these are float images (B, 3, size, size); name: of the encoder they are for."""
+    if images.ndim != 4 or images.shape[1:] != (3, size, size) or not images.is_floating_point():
+        raise ValueError(
+            f"{name} expects float images of shape (B, 3, {size}, {size}), found {images.dtype} of shape "
+            f"{tuple(images.shape)}: prepare them with eval_transform(encoder.preprocessing), or build the encoder "
+            "with image_size="
+        )
 
 
 def _up_to(order: list[str], part: str) -> tuple[frozenset[str], frozenset[str]]:

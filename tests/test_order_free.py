@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_systems import learns_by_heart
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -316,13 +317,7 @@ def test_what_cannot_work_is_refused(options: dict, message: str) -> None:
 def test_six_images_by_heart(decoder: str, options: dict) -> None:
     torch.manual_seed(0)
     system, batch = OrderFreeSystem(VOCABULARY, DECODERS[decoder](), max_labels=3, **options), make_batch()
-    optimizer = torch.optim.AdamW(system.parameters(), lr=0.02)
-    for _ in range(150):
-        optimizer.zero_grad()
-        system.loss(batch).backward()
-        optimizer.step()
-    system.eval()
-    assert torch.equal(system.predict(batch).predicted, batch.multi_hot.bool())
+    assert learns_by_heart(system, batch, lr=0.02)
 
 
 @pytest.mark.parametrize("decoder", sorted(DECODERS))

@@ -7,6 +7,7 @@ import torch
 
 from helpers.batch import Batch, Features
 from helpers.labels import Vocabulary, pad_labels, to_multi_hot
+from helpers.prediction import System
 from helpers.systems import SYSTEMS, build
 
 VOCABULARY = Vocabulary(["cat", "dog", "bird", "tree"])
@@ -36,17 +37,23 @@ def make_system(name: str, **options):
     return build(name, VOCABULARY, D, **(OPTIONS[name] | options))
 
 
+def learns_by_heart(system: System, batch: Batch, *, lr: float) -> bool:
+    """Whether it names exactly the labels of this batch within 150 steps of training on it."""
+    optimizer = torch.optim.AdamW(system.parameters(), lr=lr)
+    for _ in range(6):
+        system.train()
+        for _ in range(25):
+            optimizer.zero_grad()
+            system.loss(batch).backward()
+            optimizer.step()
+        if torch.equal(system.eval().predict(batch).predicted, batch.multi_hot.bool()):
+            return True
+    return False
+
+
 @pytest.mark.parametrize("name", sorted(SYSTEMS))
 def test_every_system_learns_six_images_by_heart(name: str) -> None:
-    system, batch = make_system(name), make_batch()
-    optimizer = torch.optim.AdamW(system.parameters(), lr=0.03)
-    system.train()
-    for _ in range(150):
-        optimizer.zero_grad()
-        system.loss(batch).backward()
-        optimizer.step()
-    system.eval()
-    assert torch.equal(system.predict(batch).predicted, batch.multi_hot.bool())
+    assert learns_by_heart(make_system(name), make_batch(), lr=0.03)
 
 
 @pytest.mark.parametrize("name", sorted(SYSTEMS))
