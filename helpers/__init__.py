@@ -39,12 +39,14 @@ Models
     caption_metrics        BLEU; is what a caption names in the picture?
     localization           attention against boxes
 
+Figures: what several notebooks share first
+    tracing                                                  decodings, kept for figures
+    plots, data_plots, feature_plots, threshold_plots, decoding_plots, attention_plots, alignment_plots    figures
+
 Command lines
     tasks, experiment, train, predict, notebooks
 
-Notebooks: what several share first
-    tracing                                                  decodings, kept for figures
-    plots, data_plots, feature_plots, threshold_plots, decoding_plots, attention_plots, alignment_plots    figures
+Notebooks
     widgets, data_widgets, threshold_widgets, decoding_widgets, attention_widgets, alignment_widgets         interactive views
     checks, data_checks, feature_checks, decoding_checks, attention_checks, alignment_checks                exercises
 """

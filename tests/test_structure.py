@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
-from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 import helpers
 
 FOLDER = Path(helpers.__file__).parent
 MODULES = {path.stem for path in FOLDER.glob("*.py")} - {"__init__"}
+LINES = re.findall(r"^    ((?:\w+, )*\w+)(?:  |$)", helpers.__doc__, flags=re.MULTILINE)
+MAP = [name for line in LINES for name in line.split(", ")]  # from top to bottom
 
 
 def imports(module: str) -> set[str]:
@@ -24,16 +27,17 @@ def imports(module: str) -> set[str]:
     return found & MODULES - {module}
 
 
-def test_imports_make_no_circle() -> None:
-    list(TopologicalSorter({module: imports(module) for module in MODULES}).static_order())
+def test_every_module_is_on_the_map_once() -> None:
+    assert set(MAP) - MODULES == set(), "these are on the map but not there"
+    assert MODULES - set(MAP) == set(), "say in helpers/__init__.py what these hold"
+    assert len(MAP) == len(set(MAP))
 
 
-def test_every_module_is_on_the_map() -> None:
-    listed = re.findall(r"^    ((?:\w+, )*\w+)(?:  |$)", helpers.__doc__, flags=re.MULTILINE)
-    listed += re.findall(r"^    ((?:\w+, )*\w+)   \w", helpers.__doc__, flags=re.MULTILINE)
-    names = {name for line in listed for name in line.split(", ")}
-    assert MODULES - names == set(), "say in helpers/__init__.py what these hold"
-    assert names - MODULES == set(), "these are on the map but not there"
+@pytest.mark.parametrize("module", MAP)
+def test_a_module_imports_from_those_above_it_alone(module: str) -> None:
+    """So there is no circle, and the map can be read from top to bottom."""
+    below = imports(module) - set(MAP[: MAP.index(module)])
+    assert not below, f"{module} imports what stands below it in helpers/__init__.py: move one of them"
 
 
 def test_nothing_needs_a_notebook_package_to_be_imported() -> None:
