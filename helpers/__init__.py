@@ -47,6 +47,8 @@ Command lines
     tasks, experiment, train, predict, notebooks
 
 Notebooks
-    widgets, data_widgets, threshold_widgets, decoding_widgets, attention_widgets, alignment_widgets         interactive views
-    checks, data_checks, feature_checks, decoding_checks, attention_checks, alignment_checks                exercises
+    widgets, data_widgets, threshold_widgets, decoding_widgets, attention_widgets, alignment_widgets   interactive views
+    caption_widgets
+    checks, data_checks, feature_checks, decoding_checks, attention_checks, alignment_checks           exercises
+    caption_checks
 """

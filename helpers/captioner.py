@@ -6,6 +6,7 @@ sentence may repeat a word, is never `<unk>`, and an image has several true ones
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,10 @@ class Captioner(SequenceSystem):
         decoded = self.decode(self.features(batch))
         return Prediction(to_multi_hot(decoded.tokens, len(self.vocabulary)).bool(), decoded=decoded)
 
+    def text(self, ids: Iterable[int]) -> str:
+        """Word ids as a sentence, up to the first `<stop>` and without special names."""
+        return sentence(ids, self.vocabulary)
+
     def sentences(self, decoded: Decoded) -> list[str]:
-        """The sentences as text, without special names."""
-        return [sentence(ids, self.vocabulary) for ids in decoded.tokens.tolist()]
+        """The sentences of B images as text."""
+        return [self.text(ids) for ids in decoded.tokens.tolist()]

@@ -30,6 +30,7 @@ from helpers.scenes import (
     LABELS,
     Scene,
     draw_scene,
+    mentioned_colours,
     mentioned_labels,
     sample_scene,
     write_scenes,
@@ -297,6 +298,33 @@ def test_captions_name_most_of_the_objects(sampled: list[Scene]) -> None:
         if s.labels
     ]
     assert np.mean(named) > 0.85
+
+
+def test_mentioned_colours() -> None:
+    caption = "A person in red riding a brown horse and two people in blue by a house with an orange roof."
+    assert mentioned_colours(caption) == (
+        ("red", "person"),
+        ("brown", "horse"),
+        ("blue", "person"),
+        ("orange", "house"),
+    )
+    assert mentioned_colours("A purple hot-air balloon, a person in a meadow and two green dogs") == (
+        ("purple", "balloon"),
+        ("green", "dog"),  # there are none: a caption may be wrong
+    )
+    assert mentioned_colours("Red and blue in front of a tree") == mentioned_colours("") == ()
+
+
+def test_a_caption_states_only_colours_that_are_there() -> None:
+    stated = there = 0
+    for index in range(300):
+        scene = sample_scene(5, split="train", index=index)
+        pairs = {(box.colour, box.label) for box in scene.boxes if box.colour}
+        for caption in scene.captions:
+            assert set(mentioned_colours(caption)) <= pairs, caption
+        stated += len(set(mentioned_colours(" ".join(scene.captions))))
+        there += len(pairs)
+    assert stated > 0.8 * there
 
 
 def test_mentioned_labels() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from helpers.scenery.layout import Composition
-from helpers.scenery.model import ATTRIBUTES, LABELS, OBJECTS, RELATIONS, Dice
+from helpers.scenery.model import ATTRIBUTES, COLOURS, LABELS, OBJECTS, RELATIONS, Dice
 from helpers.scenery.stage import Thing
 
 CAPTIONS_PER_IMAGE = 3
@@ -43,6 +43,22 @@ def mentioned_labels(caption: str) -> tuple[str, ...]:
     """
     words = set(re.findall(r"[a-z]+", caption.lower()))
     return tuple(name for name in LABELS if not words.isdisjoint(LABEL_WORDS[name]))
+
+
+def mentioned_colours(caption: str) -> tuple[tuple[str, str], ...]:
+    """The (colour, label) pairs that a caption states: "a person in red" states ("red", "person").
+
+    Every pair that a caption of the scenes states is that of one of its boxes. Taught in notebook 07.
+    """
+    words = re.findall(r"[a-z]+(?:-[a-z]+)*", caption.lower())
+    found = []
+    for i, word in enumerate(words):
+        kind = next((name for name in COLOURS if word in LABEL_WORDS[name]), "")
+        # Where the colour stands, as `_noun` puts it.
+        at = {"person": i + 2, "house": i + 3, "balloon": i - 2}.get(kind, i - 1)
+        if kind and 0 <= at < len(words) and any(words[at] in names for names in COLOURS.values()):
+            found.append((words[at], kind))
+    return tuple(dict.fromkeys(found))
 
 
 def _with_article(phrase: str) -> str:
