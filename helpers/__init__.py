@@ -27,12 +27,13 @@ Models
     assignment, alignment  order-free targets
     decoders               features -> label sequence, step by step
     attention_kernels, attention   a decoder that looks again at every step
+    joint_embedding        a decoder that scores in the space of its embedding
     search, beam           greedy, sampling and beam decoding
     set_probability        what a decoder thinks of given labels
     metrics, thresholds    judging; from scores to sets
     prediction             what a system is and what it says
     classifier, sequence   a score a label; one label at a time
-    order_free             the same without an order
+    semantic_regularisation, order_free    the same from concepts; the same without an order
     captioner              sentences in place of labels
     systems                encoder + decoder + objective, by name
     training, checkpoints  fitting, resuming, saving

@@ -114,6 +114,16 @@ def make_loaders(
     return Loaders(**loaders)
 
 
+def fill_defaults(args: argparse.Namespace) -> None:
+    """Options that were not given get the values of the paper of the system."""
+    usual = {"order": "rare-first", "embedding": 300, "beam_width": 1}
+    if args.system == "cnn_rnn":
+        usual = {"order": "frequent-first", "embedding": 64, "beam_width": 5}
+    for name, value in usual.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+
+
 def system_options(data: AnnotatedImages, task: Task, args: argparse.Namespace) -> dict[str, Any]:
     """The options of `systems.build`, all of JSON, so that a checkpoint can rebuild the system."""
     if args.system == "bce":
@@ -130,6 +140,13 @@ def system_options(data: AnnotatedImages, task: Task, args: argparse.Namespace) 
         else max(1, *(len(r.labels) for r in data.train)),
         "label_smoothing": args.label_smoothing,
     }
+    if args.beam_width > 1 or args.top_k:
+        options["search"] = {"beam_width": args.beam_width, "top_k": args.top_k}
+    if args.system == "cnn_rnn":
+        options["image_first"] = args.image_first
+    if args.system == "sr_cnn_rnn":
+        steps = args.pretrain_epochs * math.ceil(len(data.train) / args.batch_size)
+        options |= {"joint": args.joint, "pretrain_steps": steps}
     if args.system in NEEDS_GRID:
         options |= {
             "attention_size": args.attention_size,
@@ -179,6 +196,7 @@ def make_system(
 def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Train, select, calibrate, test; leave everything in `args.output`. Returns the metrics by split."""
     started = time.perf_counter()
+    fill_defaults(args)
     device = pick_device(args.device)
     if (args.output / "checkpoint.safetensors").exists() and not args.resume:
         raise ValueError(f"{args.output} holds a finished run already: choose another --output, or delete it")

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from helpers.attention import doubly_stochastic_penalty
 from helpers.batch import Batch, Features
+from helpers.beam import beam
 from helpers.decoders import Decoder
 from helpers.labels import Vocabulary, decoder_inputs, to_multi_hot
 from helpers.losses import sequence_cross_entropy
@@ -38,7 +39,9 @@ class Standardize(nn.Module):
 
 
 class SequenceSystem(System):
-    """A decoder trained by teacher forcing on labels in a fixed order, decoded greedily. Taught in notebook 03.
+    """A decoder trained by teacher forcing on labels in a fixed order. Taught in notebook 03.
+
+    It is decoded greedily, unless `search_with` says otherwise.
 
     max_labels: labels named at most; one more step is for `<stop>`.
     prepare: applied to the features before the decoder sees them, for instance `Standardize`.
@@ -66,6 +69,7 @@ class SequenceSystem(System):
         self.max_labels = max_labels
         self.label_smoothing = label_smoothing
         self.attention_penalty = attention_penalty
+        self.search_with()
 
     def features(self, batch: Batch) -> Features:
         return self.prepare(super().features(batch))
@@ -80,6 +84,32 @@ class SequenceSystem(System):
             loss = loss + self.attention_penalty * doubly_stochastic_penalty(attention, batch.lengths)
         return loss
 
-    def predict(self, batch: Batch) -> Prediction:
-        decoded = greedy(self.decoder, self.features(batch), max_steps=self.max_labels + 1)
+    def search_with(self, *, beam_width: int = 1, top_k: int | None = None) -> None:
+        """Choose how labels are searched for: greedily or with a beam; top_k: exactly so many labels an image.
+
+        With top_k, `<stop>` cannot be named: the labels are those of the best path of this length (the tables of
+        Wang et al., CVPR 2016, have the top 3).
+        """
+        if beam_width < 1:
+            raise ValueError(f"beam_width is {beam_width}; 1 is greedy search, and there is nothing below it")
+        if top_k is not None and not 1 <= top_k <= len(self.vocabulary):
+            raise ValueError(
+                f"top_k is {top_k}; it must be in 1..{len(self.vocabulary)}, the number of labels"
+            )
+        self.beam_width, self.top_k = beam_width, top_k
+
+    def decoder_features(self, batch: Batch) -> Features:
+        """What the decoder sees of the images of a batch."""
+        return self.features(batch)
+
+    def find_labels(self, features: Features) -> Prediction:
+        """The labels of B images, from what the decoder sees of them."""
+        options = {"max_steps": self.top_k or self.max_labels + 1, "min_labels": self.top_k or 0}
+        if self.beam_width == 1:
+            decoded = greedy(self.decoder, features, **options)
+        else:
+            decoded = beam(self.decoder, features, width=self.beam_width, only_best=True, **options).best()
         return Prediction(to_multi_hot(decoded.tokens, len(self.vocabulary)).bool(), decoded=decoded)
+
+    def predict(self, batch: Batch) -> Prediction:
+        return self.find_labels(self.decoder_features(batch))

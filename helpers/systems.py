@@ -15,9 +15,11 @@ from helpers.attention import AttentionLSTM
 from helpers.captioner import Captioner
 from helpers.classifier import Classifier
 from helpers.decoders import LabelLSTM
+from helpers.joint_embedding import JointEmbedding
 from helpers.labels import Vocabulary
 from helpers.order_free import OrderFreeSystem
 from helpers.prediction import System
+from helpers.semantic_regularisation import SemanticRegularisation
 from helpers.sequence import SequenceSystem, Standardize
 
 
@@ -135,6 +137,63 @@ def attention_pla(
     return _order_free("pla_released" if released else "pla", vocabulary, feature_size, **options)
 
 
+def cnn_rnn(
+    vocabulary: Vocabulary,
+    feature_size: int,
+    *,
+    encoder: nn.Module | None = None,
+    max_labels: int,
+    label_smoothing: float = 0.0,
+    standardize: bool = True,
+    feature_dropout: float = 0.5,
+    **options: Any,
+) -> System:
+    """CNN-RNN: labels, image and LSTM state in one space; with image_first=True its HybridNet configuration.
+
+    standardize, feature_dropout: see `Standardize`. Other options are those of `JointEmbedding`. The paper trains on
+    labels in frequent-first order and decodes with a beam.
+    """
+    return SequenceSystem(
+        vocabulary,
+        JointEmbedding(len(vocabulary), feature_size, **options),
+        encoder=encoder,
+        prepare=Standardize(feature_size, feature_dropout) if standardize else None,
+        max_labels=max_labels,
+        label_smoothing=label_smoothing,
+    )
+
+
+def sr_cnn_rnn(
+    vocabulary: Vocabulary,
+    feature_size: int,
+    *,
+    encoder: nn.Module | None = None,
+    max_labels: int,
+    label_smoothing: float = 0.0,
+    standardize: bool = True,
+    feature_dropout: float = 0.5,
+    joint: bool = False,
+    pretrain_steps: int = 0,
+    **options: Any,
+) -> System:
+    """SR-CNN-RNN: RIA's decoder, started from a probability for every label in place of the image.
+
+    joint, pretrain_steps: see `SemanticRegularisation`. standardize, feature_dropout: see `Standardize`. Other options
+    are those of `LabelLSTM`.
+    """
+    return SemanticRegularisation(
+        vocabulary,
+        LabelLSTM(len(vocabulary), len(vocabulary), **options),
+        feature_size=feature_size,
+        encoder=encoder,
+        prepare=Standardize(feature_size, feature_dropout) if standardize else None,
+        max_labels=max_labels,
+        label_smoothing=label_smoothing,
+        joint=joint,
+        pretrain_steps=pretrain_steps,
+    )
+
+
 def captioner(
     vocabulary: Vocabulary,
     feature_size: int,
@@ -189,7 +248,9 @@ def attention_captioner(
 
 SYSTEMS: dict[str, Callable[..., System]] = {
     "bce": bce,
+    "cnn_rnn": cnn_rnn,
     "ria": ria,
+    "sr_cnn_rnn": sr_cnn_rnn,
     "attention": attention,
     "attention_mla": attention_mla,
     "attention_pla": attention_pla,
@@ -204,9 +265,23 @@ NEEDS_GRID = (
 
 
 def build(
-    name: str, vocabulary: Vocabulary, feature_size: int, *, encoder: nn.Module | None = None, **options: Any
+    name: str,
+    vocabulary: Vocabulary,
+    feature_size: int,
+    *,
+    encoder: nn.Module | None = None,
+    search: dict[str, Any] | None = None,
+    **options: Any,
 ) -> System:
-    """The system `name` of `SYSTEMS`; unknown names and options are refused."""
+    """The system `name` of `SYSTEMS`; unknown names and options are refused.
+
+    search: options of `SequenceSystem.search_with`, for systems with a decoder of labels.
+    """
     if name not in SYSTEMS:
         raise ValueError(f"there is no system {name!r}; there are {', '.join(SYSTEMS)}")
-    return SYSTEMS[name](vocabulary, feature_size, encoder=encoder, **options)
+    system = SYSTEMS[name](vocabulary, feature_size, encoder=encoder, **options)
+    if search is not None:
+        if not isinstance(system, SequenceSystem) or name in CAPTIONERS:
+            raise ValueError(f"{name} does not search for labels: leave out beam_width and top_k")
+        system.search_with(**search)
+    return system

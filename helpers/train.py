@@ -76,16 +76,16 @@ def parser() -> argparse.ArgumentParser:
         "--system", default="ria", choices=sorted(SYSTEMS), help="which system (default: %(default)s)"
     )
     g.add_argument(
-        "--order", default="rare-first", choices=ORDERS, help="order of the labels (default: %(default)s)"
+        "--order",
+        choices=ORDERS,
+        help="order of the labels (default: rare-first; frequent-first for cnn_rnn, as in its paper)",
     )
     g.add_argument(
         "--hidden",
         type=int,
         help="units of the LSTM (default: 512), or of a hidden layer of bce (default: none)",
     )
-    g.add_argument(
-        "--embedding", type=int, default=300, help="size of the label embedding (default: %(default)s)"
-    )
+    g.add_argument("--embedding", type=int, help="size of the label embedding (default: 300; 64 for cnn_rnn)")
     g.add_argument(
         "--feature-dropout",
         type=float,
@@ -124,6 +124,32 @@ def parser() -> argparse.ArgumentParser:
     )
     g.add_argument(
         "--label-smoothing", type=float, default=0.0, help="of the sequence loss (default: %(default)s)"
+    )
+    g.add_argument(
+        "--beam-width",
+        type=int,
+        help="sequences that the search for the labels keeps; 1 is greedy (default: 1; 5 for cnn_rnn)",
+    )
+    g.add_argument(
+        "--top-k", type=int, help="of a decoder: name exactly so many labels (default: it decides)"
+    )
+    g.add_argument(
+        "--image-first",
+        action="store_true",
+        help="of cnn_rnn: the LSTM reads the image before the first label (HybridNet), instead of the image "
+        "joining at the output of every step",
+    )
+    g.add_argument(
+        "--pretrain-epochs",
+        type=int,
+        default=0,
+        help="of sr_cnn_rnn: so many epochs start the decoder from the true labels, before it is joined with what "
+        "the CNN answers (default: %(default)s)",
+    )
+    g.add_argument(
+        "--joint",
+        action="store_true",
+        help="of sr_cnn_rnn: the loss of the sequence trains the CNN's answers too",
     )
     g.add_argument(
         "--loss", default="bce", choices=sorted(CLASSIFICATION_LOSSES), help="of bce (default: %(default)s)"

@@ -6,17 +6,24 @@ import pytest
 import torch
 
 from helpers.batch import Batch, Features
+from helpers.beam import beam
 from helpers.labels import Vocabulary, pad_labels, to_multi_hot
 from helpers.prediction import System
+from helpers.search import greedy
 from helpers.systems import SYSTEMS, build
 
 VOCABULARY = Vocabulary(["cat", "dog", "bird", "tree"])
 D = 16
 SMALL = {"max_labels": 3, "hidden_size": 32, "embedding_size": 8}
 ATTENTION = SMALL | {"attention_size": 16}
-OPTIONS = {"bce": {}, "ria": SMALL, "captioner": SMALL} | dict.fromkeys(
-    ("attention", "attention_mla", "attention_pla", "attention_captioner"), ATTENTION
-)
+JOINT = SMALL | {"embedding_size": 16, "output_dropout": 0.0}  # half of so few joint numbers would be too few
+OPTIONS = {
+    "bce": {},
+    "ria": SMALL,
+    "cnn_rnn": JOINT,
+    "sr_cnn_rnn": SMALL,
+    "captioner": SMALL,
+} | dict.fromkeys(("attention", "attention_mla", "attention_pla", "attention_captioner"), ATTENTION)
 
 
 def make_batch() -> Batch:
@@ -123,3 +130,20 @@ def test_what_cannot_work_is_refused() -> None:
     bare = Batch(batch.index, batch.labels, batch.lengths, batch.multi_hot)
     with pytest.raises(ValueError, match="no features"):
         make_system("bce").loss(bare)
+
+
+def test_how_labels_are_searched_for_is_an_option() -> None:
+    system, batch = make_system("ria", search={"beam_width": 3, "top_k": 2}).eval(), make_batch()
+    found = system.predict(batch)
+    assert (found.predicted.sum(1) == 2).all()
+    best = beam(system.decoder, system.decoder_features(batch), width=3, max_steps=2, min_labels=2).best()
+    assert torch.equal(found.decoded.tokens, best.tokens)
+    system.search_with(beam_width=1)
+    alone = greedy(system.decoder, system.decoder_features(batch), max_steps=4)
+    assert torch.equal(system.predict(batch).decoded.tokens, alone.tokens)
+    with pytest.raises(ValueError, match="beam_width is 0"):
+        system.search_with(beam_width=0)
+    with pytest.raises(ValueError, match=r"top_k is 5; it must be in 1\.\.4"):
+        system.search_with(top_k=5)
+    with pytest.raises(ValueError, match="does not search for labels"):
+        make_system("bce", search={"beam_width": 2})

@@ -31,7 +31,16 @@ def arguments(scenes: Path, output: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "system", ["ria --hidden 16 --embedding 8", "bce", "bce --hidden 8 --thresholds mcc"]
+    "system",
+    [
+        "ria --hidden 16 --embedding 8",
+        "ria --hidden 16 --beam-width 2 --top-k 3",
+        "cnn_rnn --hidden 16",
+        "cnn_rnn --hidden 16 --image-first",
+        "sr_cnn_rnn --hidden 16 --pretrain-epochs 1 --joint",
+        "bce",
+        "bce --hidden 8 --thresholds mcc",
+    ],
 )
 def test_a_run_leaves_everything(scenes: Path, tmp_path: Path, capsys, system: str) -> None:
     assert train.main(arguments(scenes, tmp_path / "run", "--system", *system.split())) == 0
@@ -43,10 +52,17 @@ def test_a_run_leaves_everything(scenes: Path, tmp_path: Path, capsys, system: s
     assert set(metrics) >= {"val", "test", "history", "seconds", "device", "versions"}
     assert len(metrics["history"]) == 2
     assert 0 <= metrics["test"]["OF1"] <= 1
-    assert ("mAP" in metrics["test"]) == system.startswith("bce")
+    assert ("mAP" in metrics["test"]) == system.startswith(("bce", "sr_"))
     assert json.loads((tmp_path / "run" / "config.json").read_text())["arguments"]["epochs"] == 2
     checkpoint = load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")
     assert checkpoint.metrics["test"] == metrics["test"]
+    if system.startswith("cnn_rnn"):
+        assert (checkpoint.config["order"], checkpoint.config["embedding"]) == ("frequent-first", 64)
+        assert checkpoint.system.beam_width == 5
+        assert checkpoint.system.decoder.image_first == ("--image-first" in system)
+    if system.startswith("sr_"):
+        assert checkpoint.system.pretrain_steps == 3  # an epoch: 48 images in batches of 16
+        assert checkpoint.system.joint
 
 
 def test_the_same_command_gives_the_same_numbers(scenes: Path, tmp_path: Path) -> None:
