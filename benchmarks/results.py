@@ -49,6 +49,11 @@ RIA = {
     "scenes": "--system ria --hidden 128 --embedding 64 --epochs 30",
     "corel5k": "--system ria --glove {glove} --lr 5e-4 --epochs 30 --input-dropout 0.3 --output-dropout 0.5",
 }
+ATTENTION = {
+    "scenes": "--system attention --hidden 128 --embedding 64 --attention-size 128 --epochs 30",
+    "corel5k": "--system attention --glove {glove} --lr 5e-4 --epochs 25 --input-dropout 0.3 --output-dropout 0.5 "
+    "--attention-size 256 --attention-dropout 0.5",
+}
 CAPTIONER = {
     "scenes, captions": "--system captioner --captions all --hidden 192 --embedding 64 --epochs 15 --lr 5e-3 "
     "--feature-dropout 0.3 --output-dropout 0.5 --weight-decay 0.1"
@@ -66,6 +71,7 @@ VARIANTS = (
     ("ria, frequent-first", RIA, "--order frequent-first"),
     ("ria, random order", RIA, "--order random"),
     ("ria, features not standardised", RIA, "--no-standardize"),
+    ("attention, rare-first", ATTENTION, ""),
     ("captioner", CAPTIONER, ""),
     ("captioner with attention", LOOKING_CAPTIONER, ""),
 )
