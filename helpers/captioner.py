@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from helpers.batch import Batch, Features
+from helpers.batch import Features
 from helpers.beam import beam
 from helpers.decoders import Decoder
 from helpers.labels import Vocabulary, to_multi_hot
@@ -60,7 +60,12 @@ class Captioner(SequenceSystem):
     ) -> None:
         super().__init__(vocabulary, decoder, encoder=encoder, **options)
         self.never = tuple(vocabulary.encode([UNKNOWN])) if UNKNOWN in vocabulary else ()
-        self.decoding = Decoding()
+
+    def search_with(self, *, beam_width: int = 1, top_k: int | None = None) -> None:
+        """Search for sentences greedily or with a beam; sets `decoding`. A sentence has no top_k: ValueError."""
+        if top_k is not None:
+            raise ValueError(f"top_k is {top_k}, but a sentence ends where it ends: leave it out")
+        self.decoding = Decoding(beam=beam_width)
 
     def decode(self, features: Features) -> Decoded:
         """The sentences of B images as word ids; features: as `self.features` gives them."""
@@ -82,9 +87,9 @@ class Captioner(SequenceSystem):
             )
         return greedy(self.decoder, features, **options)
 
-    def predict(self, batch: Batch) -> Prediction:
+    def find_labels(self, features: Features) -> Prediction:
         """The sentences in `decoded`; `predicted` (B, C) is the set of their words."""
-        decoded = self.decode(self.features(batch))
+        decoded = self.decode(features)
         return Prediction(to_multi_hot(decoded.tokens, len(self.vocabulary)).bool(), decoded=decoded)
 
     def text(self, ids: Iterable[int]) -> str:

@@ -106,7 +106,11 @@ def parser() -> argparse.ArgumentParser:
         help="also save <name>-attention.png: where the decoder looked before each label or word",
     )
     g = p.add_argument_group("captioners")
-    g.add_argument("--beam", type=int, default=1, help="sentences a beam search keeps (default: 1, greedy)")
+    g.add_argument(
+        "--beam",
+        type=int,
+        help="sentences that a beam search keeps; 1 is greedy (default: as it was trained)",
+    )
     g.add_argument(
         "--temperature",
         type=float,
@@ -125,9 +129,10 @@ def run(args: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(args.checkpoint, device=args.device)
     system = checkpoint.system
     if isinstance(system, Captioner):
-        generator = torch.Generator(args.device).manual_seed(args.seed)
-        system.decoding = Decoding(beam=args.beam, temperature=args.temperature, generator=generator)
-    elif args.beam != 1 or args.temperature:
+        if args.beam is not None or args.temperature:
+            generator = torch.Generator(args.device).manual_seed(args.seed)
+            system.decoding = Decoding(beam=args.beam or 1, temperature=args.temperature, generator=generator)
+    elif args.beam is not None or args.temperature:
         raise ValueError(
             f"--beam and --temperature are for captioners; the system in {args.checkpoint} names labels: leave them out"
         )

@@ -275,13 +275,13 @@ def build(
 ) -> System:
     """The system `name` of `SYSTEMS`; unknown names and options are refused.
 
-    search: options of `SequenceSystem.search_with`, for systems with a decoder of labels.
+    search: options of `SequenceSystem.search_with`, for systems with a decoder.
     """
     if name not in SYSTEMS:
         raise ValueError(f"there is no system {name!r}; there are {', '.join(SYSTEMS)}")
     system = SYSTEMS[name](vocabulary, feature_size, encoder=encoder, **options)
     if search is not None:
-        if not isinstance(system, SequenceSystem) or name in CAPTIONERS:
+        if not isinstance(system, SequenceSystem):
             raise ValueError(f"{name} does not search for labels: leave out beam_width and top_k")
         system.search_with(**search)
     return system

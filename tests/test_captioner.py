@@ -135,6 +135,12 @@ def test_the_unknown_word_is_read_but_never_said() -> None:
         assert all(UNKNOWN not in text for text in system.sentences(decoded))
 
 
+def test_a_beam_is_an_option_that_a_checkpoint_keeps() -> None:
+    assert make_captioner(search={"beam_width": 4}).decoding == Decoding(beam=4)
+    with pytest.raises(ValueError, match="a sentence ends where it ends"):
+        make_captioner(search={"top_k": 3})
+
+
 def test_drawing_repeats_with_its_generator() -> None:
     system = make_captioner().eval()
 
@@ -251,7 +257,7 @@ def test_the_command_lines_go_round(scenes: Path, tmp_path: Path, capsys, name: 
     more = (
         ["--attention-size", "8"]
         if name == "attention_captioner"
-        else ["--captions", "all", "--max-words", "9"]
+        else ["--captions", "all", "--max-words", "9", "--beam-width", "2"]
     )
     assert train.main(arguments(scenes, run, "--system", name, *more)) == 0
     out = capsys.readouterr().out
