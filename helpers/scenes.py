@@ -53,12 +53,12 @@ from helpers.scenery.model import (
     RELATIONS,
 )
 from helpers.scenery.render import SPLITS, Scene, SceneBox, check_scene, draw_scene, sample_scene
-from helpers.scenery.text import LABEL_WORDS, mentioned_colours, mentioned_labels
+from helpers.scenery.text import LABEL_WORDS, mentioned_colours, mentioned_labels, mentioned_sides
 
 __all__ = [
     "AMBIGUOUS", "ATTRIBUTES", "FREQUENT_SMALL", "LABELS", "LABEL_KINDS", "LABEL_WORDS", "OBJECTS", "RARE_LARGE",
-    "RELATIONS", "SPLITS", "Scene", "SceneBox", "draw_scene", "mentioned_colours", "mentioned_labels", "read_manifest",
-    "sample_scene", "write_scenes",
+    "RELATIONS", "SPLITS", "Scene", "SceneBox", "draw_scene", "mentioned_colours", "mentioned_labels",
+    "mentioned_sides", "read_manifest", "sample_scene", "write_scenes",
 ]  # fmt: skip
 
 _JPEG = {"quality": 92, "subsampling": 0}  # full colour resolution: flat colours show no fringes

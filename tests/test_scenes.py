@@ -32,6 +32,7 @@ from helpers.scenes import (
     draw_scene,
     mentioned_colours,
     mentioned_labels,
+    mentioned_sides,
     sample_scene,
     write_scenes,
 )
@@ -325,6 +326,30 @@ def test_a_caption_states_only_colours_that_are_there() -> None:
         stated += len(set(mentioned_colours(" ".join(scene.captions))))
         there += len(pairs)
     assert stated > 0.8 * there
+
+
+def test_mentioned_sides() -> None:
+    caption = "A person in red riding a brown horse to the left of a house with a blue roof."
+    assert mentioned_sides(caption) == (("person", "left", "house"),)
+    assert mentioned_sides("There is a ball to the right of the sun.") == (("ball", "right", "sun"),)
+    for nothing in ("A dog next to a tree.", "To the left of a tree.", "A person to the left of", ""):
+        assert mentioned_sides(nothing) == ()
+
+
+def test_a_caption_puts_things_on_the_side_where_they_are() -> None:
+    stated = 0
+    for index in range(400):
+        scene = sample_scene(6, split="train", index=index)
+        for caption in scene.captions:
+            for one, side, other in mentioned_sides(caption):
+                stated += 1
+                middle = {
+                    name: [box.x + box.width / 2 for box in scene.boxes if box.label == name]
+                    for name in (one, other)
+                }
+                ways = {a < b for a in middle[one] for b in middle[other]}
+                assert (side == "left") in ways, caption
+    assert stated > 50
 
 
 def test_mentioned_labels() -> None:

@@ -61,6 +61,21 @@ def mentioned_colours(caption: str) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys(found))
 
 
+def mentioned_sides(caption: str) -> tuple[tuple[str, str, str], ...]:
+    """What a caption states about left and right: "a dog to the left of a tree" states ("dog", "left", "tree").
+
+    Of things that act together the first stands for all: it is whose place the caption tells. Taught in notebook 07.
+    """
+    match = re.search(r"^(.*)\bto the (left|right) of\b(.*)$", caption.lower())
+    if match is None:
+        return ()
+    sides = []
+    for text in (match[1], match[3]):
+        words = re.findall(r"[a-z]+", text)
+        sides.append(next((k for word in words for k in OBJECTS if word in LABEL_WORDS[k]), ""))
+    return ((sides[0], match[2], sides[1]),) if all(sides) else ()
+
+
 def _with_article(phrase: str) -> str:
     return ("an " if phrase[0] in "aeiou" else "a ") + phrase
 
