@@ -119,6 +119,8 @@ def fill_defaults(args: argparse.Namespace) -> None:
     usual = {"order": "rare-first", "embedding": 300, "beam_width": 1}
     if args.system == "cnn_rnn":
         usual = {"order": "frequent-first", "embedding": 64, "beam_width": 5}
+    if args.system in CAPTIONERS:
+        usual |= {"hidden": 256, "embedding": 256}
     for name, value in usual.items():
         if getattr(args, name) is None:
             setattr(args, name, value)

@@ -83,9 +83,13 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument(
         "--hidden",
         type=int,
-        help="units of the LSTM (default: 512), or of a hidden layer of bce (default: none)",
+        help="units of the LSTM (default: 512, captioners 256), or of a hidden layer of bce (default: none)",
     )
-    g.add_argument("--embedding", type=int, help="size of the label embedding (default: 300; 64 for cnn_rnn)")
+    g.add_argument(
+        "--embedding",
+        type=int,
+        help="size of the embedding of labels or words (default: 300; cnn_rnn 64, captioners 256)",
+    )
     g.add_argument(
         "--feature-dropout",
         type=float,
