@@ -42,7 +42,7 @@ Models
 
 Figures: what several notebooks share first
     tracing                                                  decodings, kept for figures
-    plots, data_plots, feature_plots, threshold_plots, decoding_plots, attention_plots, alignment_plots    figures
+    plots, data_plots, feature_plots, threshold_plots, decoding_plots, attention_plots, alignment_plots, alignment_film    figures
 
 Command lines
     tasks, experiment, train, predict, notebooks

@@ -20,39 +20,58 @@ def _refuse(call: Call, expected: Any, slips: dict[str, Any], *, tolerance: floa
         call.expect(not slipped, expected=expected, hint=hint)
 
 
-@exercise("Exercise 1: the cost matrix")
+@exercise("Exercise 1: the cost matrices of a batch")
 def check_cost_matrix(answer: Any) -> str:
-    """`cost_matrix(logits (T, V), labels (n,) int64) -> (n, n)`: row t, column j is -log p_t(label j). Notebook 05."""
+    """`cost_matrices(logits (B, T, V), labels (B, T') int64) -> (B, n, n)`, n = T' - 1. Notebook 05.
+
+    Entry [b, t, j] is -log p_t(label j) of image b. Rows of labels end with `<stop>` = V - 1.
+    """
     generator = torch.Generator().manual_seed(0)
-    for steps, outputs, labels in ((3, 4, [2, 0]), (5, 6, [4, 1, 0]), (4, 7, [5]), (4, 5, [3, 1, 2])):
-        logits, ids = 3 * torch.randn(steps, outputs, generator=generator), torch.tensor(labels)
-        n = len(labels)
-        log_p = logits.log_softmax(1)
-        expected = -log_p[:n, ids]
-        call = ask(answer, logits=logits, labels=ids)
+    for batch, steps, outputs, rows in (
+        (1, 4, 5, [[2, 0, 1, 4]]),
+        (2, 5, 6, [[4, 1, 0, 5], [3, 5, 5, 5]]),
+        (3, 4, 7, [[5, 2, 6], [6, 6, 6], [0, 1, 6]]),
+    ):
+        logits, labels = 3 * torch.randn(batch, steps, outputs, generator=generator), torch.tensor(rows)
+        n = labels.shape[1] - 1
+
+        def pick(values: Tensor, n: int = n, labels: Tensor = labels) -> Tensor:
+            """(B, T, V) -> (B, n, n): the first n steps, the columns of the labels."""
+            return values[:, :n].gather(2, labels[:, None, :n].expand(-1, n, -1))
+
+        log_p = logits.log_softmax(2)
+        expected = -pick(log_p)
+        call = ask(answer, logits=logits, labels=labels)
         call.expect(isinstance(call.value, Tensor), expected=expected, hint="Return a tensor.")
+        everything = labels[:, None, :].expand(-1, steps, -1)
         slips = {
-            "All steps are here. A label can only go to one of the first n.": -log_p[:, ids],
-            "Rows are steps, columns are labels: this is the other way round.": expected.T.contiguous(),
+            "All steps are here. A label can only go to one of the first n = T' - 1.":
+                -log_p.gather(2, everything[:, :, :n]),
+            "The last column of labels holds a <stop> in every row. It keeps its step and is not handed out.":
+                -log_p[:, : n + 1].gather(2, everything[:, : n + 1]),
+            "Rows are steps, columns are labels: this is the other way round.":
+                expected.transpose(1, 2).contiguous(),
             "A cost is -log p: the more probable, the cheaper. The sign is missing.": -expected,
-            "These are the probabilities. A cost is -log p.": log_p.exp()[:n, ids],
-            "These are the logits with a minus. First turn them into log-probabilities.": -logits[:n, ids],
+            "These are the probabilities. A cost is -log p.": pick(log_p.exp()),
+            "These are the logits with a minus. First turn them into log-probabilities.": -pick(logits),
             "The softmax is over all V outputs of a step, and only then the labels are picked.":
-                -logits[:n, ids].log_softmax(1),
-            "The softmax is over the outputs of a step (dimension 1), not over the steps.":
-                -logits.log_softmax(0)[:n, ids],
-            "These are the first n outputs. The columns are those of the image's own labels.": -log_p[:n, :n],
-            "These are the labels in rising order. Keep the order in which they are given.":
-                -log_p[:n, ids.sort().values],
+                -pick(logits).log_softmax(2),
+            "The softmax is over the outputs of a step (dimension 2), not over the steps.":
+                -pick(logits.log_softmax(1)),
+            "The softmax is over the outputs of a step (dimension 2), not over the batch.":
+                -pick(logits.log_softmax(0)),
+            "These are the first n outputs. The columns are those of each image's own labels.": -log_p[:, :n, :n],
+            "Every image has labels of its own: these are the columns of the first image.":
+                -pick(log_p, labels=labels[:1].expand_as(labels)),
         }  # fmt: skip
         _refuse(call, expected, slips, tolerance=1e-4)
         hint = (
-            f"This image has {n} labels: the answer is a tensor ({n}, {n}), a row a step, a column a label."
+            f"Here B = {batch} and n = {n}: the answer is a tensor ({batch}, {n}, {n}), image, step, label."
         )
         call.expect(call.value.shape == expected.shape, expected=expected, hint=hint)
-        hint = "Entry [t, j] is the negative log-probability of label j at step t, over all V outputs."
+        hint = "Entry [b, t, j] is the negative log-probability of label j of image b at step t, over all V outputs."
         call.expect(same(call.value.float(), expected, tolerance=1e-4), expected=expected, hint=hint)
-    return "With this matrix and `scipy.optimize.linear_sum_assignment`, MLA is done."
+    return "One `log_softmax` and one `gather` for the whole batch: nothing has to leave the GPU."
 
 
 def _best(cost: list[list[float]], steps: list[int], labels: list[int]) -> dict[int, int]:

@@ -1,13 +1,10 @@
-"""Figures of order-free targets: frames stand around the targets, and an animation has every picture."""
+"""Figures of order-free targets: frames stand around the targets, bars are as long as the costs."""
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
-from matplotlib.patches import FancyBboxPatch, Rectangle
-from PIL import Image
+from matplotlib.patches import Rectangle
 
 from helpers import alignment_plots as ap
 from helpers.plots import to_png
@@ -98,65 +95,13 @@ def test_first_by_epoch_has_a_panel_a_decoder_on_one_scale() -> None:
         ap.first_by_epoch(shares, ["sun"])
 
 
-IMAGES = [np.full((8, 8, 3), 200, dtype=np.uint8)] * 2
-EARLY = [[("sun", 0.1), ("tree", 0.2)], [("dog", 0.05)]]
-LATE = [[("tree", 0.9), ("sun", 0.8)], [("dog", 1.0)]]
-
-
-def boxes(axes) -> list[tuple[str, tuple[float, ...]]]:
-    """The texts from step 1 down and the outlines of their boxes."""
-    patches = [patch for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
-    return [(text.get_text(), p.get_edgecolor()) for text, p in zip(axes.texts, patches, strict=True)]
-
-
-def test_a_label_keeps_its_colour_when_it_moves() -> None:
-    figure = ap.alignment_strip(IMAGES, {"epoch 1": EARLY, "epoch 9": LATE})
-    first, second = (boxes(figure.axes[k]) for k in (1, 2))
-    assert [name for name, _ in first] == ["sun 0.10", "tree 0.20"]
-    assert [name for name, _ in second] == ["tree 0.90", "sun 0.80"]
-    assert first[0][1] == second[1][1] != first[1][1] == second[0][1]
-
-
-def test_the_more_probable_the_fuller() -> None:
-    axes = [ap.alignment_strip(IMAGES, {"a": stacks}).axes[3] for stacks in (EARLY, LATE)]  # the dog's
-    pale, full = (sum(ax.patches[0].get_facecolor()[:3]) for ax in axes)
-    assert pale > full
-
-
-def test_every_image_needs_its_targets() -> None:
-    with pytest.raises(ValueError, match="each of 2 images"):
-        ap.alignment_strip(IMAGES, {"epoch 1": EARLY[:1]})
-    with pytest.raises(ValueError, match="at least one"):
-        ap.alignment_strip([], {"epoch 1": []})
-
-
-def test_an_animation_has_every_picture_and_ends() -> None:
-    names = [["sun", "tree"], ["dog"]]
-    drawn = [
-        ap.alignment_frame(IMAGES, stacks, names=names, title=f"epoch {e}")
-        for e, stacks in enumerate((EARLY, LATE))
-    ]
-    gif = ap.to_gif(drawn, seconds=0.3, last=1.0, loops=2)
-    picture = Image.open(io.BytesIO(gif))
-    assert picture.format == "GIF" and picture.n_frames == 2 and picture.info["loop"] == 1
-    durations, shots = [], []
-    for k in range(2):
-        picture.seek(k)
-        durations.append(picture.info["duration"])
-        shots.append(np.asarray(picture.convert("RGB")).astype(int))
-    assert durations == [300, 1000]
-    assert np.abs(shots[0] - shots[1]).max() > 50, "the targets have moved"
-    with pytest.raises(ValueError, match="at least one figure"):
-        ap.to_gif([])
-
-
-def test_an_animation_needs_words_for_those_who_cannot_see_it(monkeypatch) -> None:
-    display = pytest.importorskip("IPython.display")
-    shown = []
-    monkeypatch.setattr(display, "display", lambda data, **options: shown.append((data, options)))
-    with pytest.raises(ValueError, match="alt is empty"):
-        ap.show_gif(b"GIF89a", alt=" ")
-    ap.show_gif(b"GIF89a", alt="boxes move")
-    ((data, options),) = shown
-    assert data == {"image/gif": b"GIF89a", "text/plain": "boxes move"}
-    assert options["metadata"] == {"image/gif": {"alt": "boxes move"}}
+def test_every_run_has_its_line() -> None:
+    found = {"MLA": [[0.2, 0.8], [0.5, 0.1]], "PLA": [[0.3, 0.3]]}
+    figure = ap.run_curves(found, xlabel="epoch", ylabel="share", title="t")
+    lines = figure.axes[0].lines
+    assert [list(line.get_ydata()) for line in lines] == [[0.2, 0.8], [0.5, 0.1], [0.3, 0.3]]
+    assert list(lines[0].get_xdata()) == [1, 2]
+    assert lines[0].get_color() == lines[1].get_color() != lines[2].get_color()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["MLA", "PLA"]
+    with pytest.raises(ValueError, match="no runs"):
+        ap.run_curves({"MLA": []}, xlabel="", ylabel="", title="")
