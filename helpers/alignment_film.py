@@ -83,18 +83,22 @@ def to_gif(figures: Sequence[Figure], *, seconds: float = 0.7, last: float = 2.5
     """
     if not figures:
         raise ValueError("an animation needs at least one figure")
-    pictures = []
+    drawn = []
     for figure in figures:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=0.75 * DPI)
-        picture = Image.open(buffer).convert("RGB")
-        # The same 64 colours for all pictures: what stands still takes no room in the file.
-        palette = pictures[0] if pictures else None
-        pictures.append(
-            picture.quantize(64, dither=Image.Dither.NONE)
-            if palette is None
-            else picture.quantize(palette=palette, dither=Image.Dither.NONE)
-        )
+        drawn.append(Image.open(buffer).convert("RGB"))
+    # One palette for all pictures: what stands still takes no room in the file.
+    width, height = drawn[0].size
+    everything = Image.new("RGB", (width, height * len(drawn)))
+    for k, picture in enumerate(drawn):
+        everything.paste(picture, (0, k * height))
+    palette = everything.quantize(200, dither=Image.Dither.NONE)
+    pictures = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in drawn]
+    for picture in pictures:
+        colours, paper = picture.getpalette(), 3 * picture.getpixel((0, 0))
+        colours[paper : paper + 3] = [255, 255, 255]  # the corner is background, and stays white
+        picture.putpalette(colours)
     buffer = io.BytesIO()
     pictures[0].save(
         buffer,

@@ -10,6 +10,7 @@ from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
 from helpers import alignment_film as af
+from helpers.plots import DPI
 
 IMAGES = [np.full((8, 8, 3), 200, dtype=np.uint8)] * 2
 EARLY = [[("sun", 0.1), ("tree", 0.2)], [("dog", 0.05)]]
@@ -59,6 +60,12 @@ def test_an_animation_has_every_picture_and_ends() -> None:
         shots.append(np.asarray(picture.convert("RGB")).astype(int))
     assert durations == [300, 1000]
     assert np.abs(shots[0] - shots[1]).max() > 50, "the targets have moved"
+    # The colours of the last picture are those that were drawn, and white stays white.
+    figure = af.alignment_frame(IMAGES, LATE, names=names, title="epoch 1")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=0.75 * DPI)
+    wanted = np.asarray(Image.open(buffer).convert("RGB")).astype(int)
+    assert np.abs(wanted - shots[1]).max() < 40 and shots[1][0, 0].tolist() == [255, 255, 255]
     with pytest.raises(ValueError, match="at least one figure"):
         af.to_gif([])
 
