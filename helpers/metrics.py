@@ -22,6 +22,8 @@ from torchmetrics.functional.classification import (
 )
 from torchmetrics.utilities import dim_zero_cat
 
+from helpers.labels import sequence_lengths, to_multi_hot
+
 ABSENT = ("exclude", "zero")
 
 
@@ -64,6 +66,32 @@ def multilabel_metrics(
     if scores is not None:
         result["mAP"] = _with_absent(average_precision(scores, target), absent).nanmean()
     return {name: float(value) for name, value in result.items()}
+
+
+def sequence_metrics(tokens: Tensor, target: Tensor) -> dict[str, float]:
+    """What a set does not tell of a decoder: does it repeat itself, does it stop too early? Taught in notebook 05.
+
+    tokens: (N, T) int64, what the decoder says when it may repeat labels, `<stop>` = C from the first stop on.
+    target: (N, C) bool, the true labels.
+
+    - `repeats`: labels an image says again, the mean over the images: emitted before the first `<stop>`, less the
+      distinct ones among them.
+    - `early_stops`: share of the images that emit `<stop>` after fewer labels (repeats counted) than are true.
+    Raises ValueError for shapes that do not fit.
+    """
+    if tokens.ndim != 2 or target.ndim != 2 or len(tokens) != len(target) or not len(tokens):
+        raise ValueError(
+            f"expected tokens (N, T) and target (N, C), found {tuple(tokens.shape)} and {tuple(target.shape)}"
+        )
+    num_labels = target.shape[1]
+    emitted = sequence_lengths(tokens, num_labels)
+    distinct = to_multi_hot(tokens, num_labels).sum(1)
+    stopped = emitted < tokens.shape[1]  # those that never did were cut off by the limit on the steps
+    early = stopped & (emitted < target.sum(1))
+    return {
+        "repeats": float((emitted - distinct).double().mean()),
+        "early_stops": float(early.double().mean()),
+    }
 
 
 def per_label_metrics(

@@ -18,11 +18,13 @@ class Prediction:
     predicted: (B, C) bool, the set of labels.
     scores:    (B, C) float32 in 0..1, or None for systems that name labels without scoring all of them.
     decoded:   the label sequence, or None for systems without one.
+    said:      (B, T) int64, what the decoder says when it may name a label again, `<stop>` from the first on; or None.
     """
 
     predicted: Tensor
     scores: Tensor | None = None
     decoded: Decoded | None = None
+    said: Tensor | None = None
 
 
 class System(nn.Module):

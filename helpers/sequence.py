@@ -109,7 +109,12 @@ class SequenceSystem(System):
             decoded = greedy(self.decoder, features, **options)
         else:
             decoded = beam(self.decoder, features, width=self.beam_width, only_best=True, **options).best()
-        return Prediction(to_multi_hot(decoded.tokens, len(self.vocabulary)).bool(), decoded=decoded)
+        # The labels of an image are a set, so a search repeats none. What the decoder itself would say shows whether
+        # it has learned that.
+        said = greedy(self.decoder, features, repeats=True, **options).tokens
+        return Prediction(
+            to_multi_hot(decoded.tokens, len(self.vocabulary)).bool(), decoded=decoded, said=said
+        )
 
     def predict(self, batch: Batch) -> Prediction:
         return self.find_labels(self.decoder_features(batch))

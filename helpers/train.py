@@ -19,7 +19,7 @@ from helpers.labels import ORDERS
 from helpers.systems import SYSTEMS
 from helpers.words import TOKENIZERS
 
-COUNTS = {"N+": 0, "loss": 3, "named_labels": 1}  # of metrics that are no shares
+COUNTS = {"N+": 0, "loss": 3, "named_labels": 1, "repeats": 2}  # of metrics that are no shares
 EXAMPLES = """examples:
   python -m helpers.train --system ria --output runs/ria
       RIA on the generated scenes, with the small CNN that comes with the course

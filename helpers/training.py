@@ -10,12 +10,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from helpers.batch import Batch
 from helpers.files import load_state, save_state
-from helpers.metrics import multilabel_metrics
+from helpers.metrics import multilabel_metrics, sequence_metrics
 
 Metrics = dict[str, float]
 
@@ -54,15 +55,20 @@ class Outputs:
     """What a system said of a whole split, on the CPU.
 
     predicted: (N, C) bool. target: (N, C) bool. scores: (N, C) float32, or None for systems that only name a set.
+    said: (N, T) int64, what a decoder says when it may repeat labels, or None for systems without one.
     """
 
     predicted: Tensor
     target: Tensor
-    scores: Tensor | None
+    scores: Tensor | None = None
+    said: Tensor | None = None
 
     def metrics(self) -> Metrics:
-        """All of `metrics.multilabel_metrics`."""
-        return multilabel_metrics(self.predicted, self.target, self.scores)
+        """All of `metrics.multilabel_metrics`; of a decoder `metrics.sequence_metrics` as well."""
+        result = multilabel_metrics(self.predicted, self.target, self.scores)
+        if self.said is not None:
+            result |= sequence_metrics(self.said, self.target)
+        return result
 
 
 @torch.inference_mode()
@@ -72,7 +78,7 @@ def predict_all(
     """Run a system over a split, in eval mode (its mode is restored). `system.predict(batch)` -> `Prediction`."""
     was_training = system.training
     system.eval()
-    predicted, target, scores = [], [], []
+    predicted, target, scores, said = [], [], [], []
     try:
         for batch in tqdm(loader, desc="evaluating", disable=not progress, leave=False):
             prediction = system.predict(batch.to(device, non_blocking=True))
@@ -80,11 +86,23 @@ def predict_all(
             target.append(batch.multi_hot.bool().cpu())
             if prediction.scores is not None:
                 scores.append(prediction.scores.float().cpu())
+            if prediction.said is not None:
+                said.append(prediction.said.cpu())
     finally:
         system.train(was_training)
     if not predicted:
         raise ValueError("there is nothing to evaluate: the loader gave no batch")
-    return Outputs(torch.cat(predicted), torch.cat(target), torch.cat(scores) if scores else None)
+    target = torch.cat(target)
+    if said:
+        steps, stop = max(tokens.shape[1] for tokens in said), target.shape[1]
+        # A batch may end early, when all its images have stopped.
+        said = [pad(tokens, (0, steps - tokens.shape[1]), value=stop) for tokens in said]
+    return Outputs(
+        torch.cat(predicted),
+        target,
+        torch.cat(scores) if scores else None,
+        torch.cat(said) if said else None,
+    )
 
 
 def evaluate(

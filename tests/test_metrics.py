@@ -17,7 +17,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 from torchmetrics.functional.classification import multilabel_average_precision
 
-from helpers.metrics import MultiLabelMetrics, multilabel_metrics, per_label_metrics
+from helpers.metrics import MultiLabelMetrics, multilabel_metrics, per_label_metrics, sequence_metrics
 
 quick = settings(max_examples=60, deadline=None)
 KEYS = ["CP", "CR", "CF1", "CF1_mean_of_classes", "OP", "OR", "OF1", "N+"]
@@ -319,3 +319,23 @@ def test_the_device_does_not_matter():
     metric = MultiLabelMetrics().cuda()
     metric.update(*on_gpu)
     assert metric.compute() == expected
+
+
+def test_repeats_and_early_stops_by_hand():
+    stop = 3
+    tokens = torch.tensor(
+        [
+            [0, 0, 1, 0],  # two repeats, never stops
+            [0, stop, stop, stop],  # two labels are true: early
+            [1, 1, stop, stop],  # two are true, two said, if only one of them: one repeat, not early
+            [stop, stop, stop, stop],  # nothing is true: not early
+            [2, stop, 2, 2],  # what stands after the stop does not count; one is true: not early
+        ]
+    )
+    target = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 1, 0], [0, 0, 0], [0, 0, 1]], dtype=torch.bool)
+    assert sequence_metrics(tokens, target) == {"repeats": 3 / 5, "early_stops": 1 / 5}
+    more = target.clone()
+    more[0] = more[4] = True  # the first never stopped, so it cannot have stopped early; the last now did
+    assert sequence_metrics(tokens, more)["early_stops"] == 2 / 5
+    with pytest.raises(ValueError, match=r"tokens \(N, T\)"):
+        sequence_metrics(tokens, target[:3])

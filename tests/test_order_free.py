@@ -24,7 +24,7 @@ from helpers.labels import Vocabulary, pad_labels, to_multi_hot
 from helpers.order_free import OrderFreeSystem, run_free
 from helpers.scenes import write_scenes
 from helpers.systems import ORDER_FREE, build
-from helpers.training import FitOptions, evaluate, fit
+from helpers.training import FitOptions, evaluate, fit, predict_all
 
 VOCABULARY = Vocabulary(["cat", "dog", "bird", "tree", "sea"])
 STOP, START = VOCABULARY.stop, VOCABULARY.start
@@ -186,7 +186,7 @@ def test_images_without_labels_learn_to_stop() -> None:
     batch = make_batch([[], [], []])
     system = make_system().eval()
     rows = [greedy_unroll(system.decoder, batch.features.select(torch.tensor([i])), 1)[0] for i in range(3)]
-    expected = -sum(float(row[STOP]) for row in rows) / 3
+    expected = -sum(float(row[STOP].detach()) for row in rows) / 3
     loss = system.loss(batch)
     assert float(loss) == pytest.approx(expected, rel=1e-4)
     loss.backward()
@@ -455,3 +455,34 @@ def test_by_name() -> None:
     assert all(build(name, VOCABULARY, D, auxiliary_bce=0.1, **small).auxiliary_head for name in ORDER_FREE)
     with pytest.raises(TypeError):
         build("attention_mla", VOCABULARY, D, released=True, **small)
+
+
+def test_a_decoder_tells_of_its_repeats_and_early_stops() -> None:
+    """It says a, a, b, stop; asked not to repeat itself it says a, b, stop, stop."""
+    decoder = Scripted(table("ab", "ab", "ba.", ".").repeat(1, 2, 1))
+    system = OrderFreeSystem(Vocabulary(["a", "b", "c"]), decoder, max_labels=3).eval()
+    labels, lengths = pad_labels([[0, 1], []], 3)
+    batch = Batch(
+        torch.arange(2), labels, lengths, to_multi_hot(labels, 3), features=Features(torch.zeros(2, 2))
+    )
+    prediction = system.predict(batch)
+    assert prediction.said.tolist() == [[0, 0, 1, 3]] * 2
+    assert prediction.decoded.tokens[:, :2].tolist() == [[0, 1]] * 2
+    assert prediction.predicted.tolist() == [[True, True, False]] * 2
+    metrics = evaluate(system, [batch, batch])
+    assert (metrics["repeats"], metrics["early_stops"]) == (1.0, 0.0)
+    with torch.no_grad():
+        decoder.table[1, :, 3] = 9.0  # now it stops after one label: too early for the first image of two
+    metrics = evaluate(system, [batch])
+    assert (metrics["repeats"], metrics["early_stops"]) == (0.0, 0.5)
+
+
+def test_batches_that_end_at_different_steps_are_put_together() -> None:
+    system = make_system().eval()
+    long, short = make_batch(), make_batch([[0]])
+    outputs = predict_all(system, [long, short])
+    alone = [system.predict(batch).said for batch in (long, short)]
+    assert outputs.said.shape[0] == 7
+    for rows, said in zip((outputs.said[:6], outputs.said[6:]), alone, strict=True):
+        assert torch.equal(rows[:, : said.shape[1]], said)
+        assert (rows[:, said.shape[1] :] == STOP).all()
