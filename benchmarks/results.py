@@ -62,6 +62,10 @@ LOOKING_CAPTIONER = {
     "scenes, captions": "--system attention_captioner --captions all --hidden 128 --embedding 64 --attention-size 64 "
     "--epochs 6 --lr 1e-2 --feature-dropout 0.1 --attention-dropout 0.1 --output-dropout 0.1"
 }
+LCNET = {
+    "scenes": "--system lcnet --hidden 64 --epochs 15 --lr 2e-3",
+    "corel5k": "--system lcnet --hidden 64 --epochs 10 --lr 2e-3 --loss bce --feature-dropout 0.3 --glove {glove}",
+}
 VARIANTS = (
     ("bce, linear head", HEAD, "--hidden 0"),
     ("bce", HEAD, ""),
@@ -74,6 +78,9 @@ VARIANTS = (
     ("attention, rare-first", ATTENTION, ""),
     ("captioner", CAPTIONER, ""),
     ("captioner with attention", LOOKING_CAPTIONER, ""),
+    ("lcnet", LCNET, ""),
+    ("lcnet, no graph", LCNET, "--graph none"),
+    ("ml_gcn", LCNET, "--system ml_gcn"),
 )
 
 

@@ -28,6 +28,7 @@ Models
     decoders               features -> label sequence, step by step
     attention_kernels, attention   a decoder that looks again at every step
     joint_embedding        a decoder that scores in the space of its embedding
+    label_graph, label_decoder     labels that know each other: LCNet
     search, beam           greedy, sampling and beam decoding
     set_probability        what a decoder thinks of given labels
     metrics, thresholds    judging; from scores to sets
@@ -45,7 +46,7 @@ Figures: what several notebooks share first
     plots, data_plots, feature_plots, threshold_plots, decoding_plots, attention_plots, alignment_plots, alignment_film    figures
 
 Command lines
-    tasks, experiment, train, predict, notebooks
+    label_options, tasks, experiment, train, predict, notebooks
 
 Notebooks
     widgets, data_widgets, threshold_widgets, decoding_widgets, attention_widgets, alignment_widgets   interactive views

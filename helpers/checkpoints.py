@@ -11,7 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from helpers.encoders import Encoder, build_encoder
+from helpers.crops import CropEncoder, build_crop_encoder, layout
+from helpers.encoders import Encoder
 from helpers.files import replacing
 from helpers.labels import Vocabulary
 from helpers.prediction import System
@@ -38,7 +39,7 @@ class Checkpoint:
 def save_checkpoint(
     path: Path | str,
     system: System,
-    encoder: Encoder,
+    encoder: Encoder | CropEncoder,
     *,
     name: str,
     options: dict[str, Any],
@@ -61,7 +62,11 @@ def save_checkpoint(
         "system": name,
         "options": options,
         "labels": list(system.vocabulary.labels),
-        "encoder": {"name": encoder.name, "preprocessing": encoder.preprocessing.to_dict()},
+        "encoder": {
+            "name": encoder.encoder.name if isinstance(encoder, CropEncoder) else encoder.name,
+            "crops": layout(encoder)[0],
+            "preprocessing": encoder.preprocessing.to_dict(),
+        },
         "config": config,
         "metrics": metrics,
     }
@@ -98,8 +103,12 @@ def load_checkpoint(path: Path | str, *, device: torch.device | str = "cpu") -> 
     about = json.loads(metadata["about"])
     vocabulary = Vocabulary(about["labels"])
     preprocessing = Preprocessing.from_dict(about["encoder"]["preprocessing"])
-    encoder = build_encoder(
-        about["encoder"]["name"], weights=None, image_size=preprocessing.size, freeze=True
+    encoder = build_crop_encoder(
+        about["encoder"]["name"],
+        about["encoder"].get("crops", 0),
+        weights=None,
+        image_size=preprocessing.size,
+        freeze=True,
     )
     encoder.preprocessing = preprocessing  # that of the weights, which the random network could not know
     encoder.load_state_dict(_part(tensors, "encoder."))

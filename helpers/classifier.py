@@ -1,4 +1,4 @@
-"""The baseline: a score for every label on its own, and thresholds that turn scores into a set."""
+"""Systems with a score for every label and thresholds that turn scores into a set; the baseline is one of them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ CLASSIFICATION_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-class Classifier(System):
-    """CNN with a head that scores every label on its own: the baseline. Taught in notebook 02.
+class ScoringSystem(System):
+    """A system with a score for every label, and thresholds that make a set of them. Taught in notebook 02.
 
-    hidden_size: units of a hidden layer (batch-norm, linear, ReLU) before the linear scores; 0 for none.
+    network: `Features` -> logits (B, C).
+    loss: of `CLASSIFICATION_LOSSES`.
     thresholds: "global" (one value for all labels), "mcc" (one a label) or "top<k>" (the k best labels of every
         image); `calibrate` chooses the values on validation. Until then the threshold is 0.5.
     """
@@ -34,39 +35,26 @@ class Classifier(System):
     def __init__(
         self,
         vocabulary: Vocabulary,
-        feature_size: int,
+        network: nn.Module | None = None,
         *,
         encoder: nn.Module | None = None,
         loss: str = "bce",
         thresholds: str = "global",
-        hidden_size: int = 0,
-        dropout: float = 0.3,
     ) -> None:
         super().__init__(vocabulary, encoder)
         if loss not in CLASSIFICATION_LOSSES:
-            raise ValueError(
-                f"there is no loss {loss!r} for bce; choose one of {sorted(CLASSIFICATION_LOSSES)}"
-            )
+            raise ValueError(f"there is no loss {loss!r}; choose one of {sorted(CLASSIFICATION_LOSSES)}")
         is_top_k = thresholds.startswith("top") and thresholds[3:].isdigit()
         if thresholds not in ("global", "mcc") and not is_top_k:
             raise ValueError(f"thresholds is {thresholds!r}; choose 'global', 'mcc' or 'top3' (any number)")
+        self.network = network
         self.objective = CLASSIFICATION_LOSSES[loss]
         self.threshold_rule = thresholds
-        layers: list[nn.Module] = []
-        if hidden_size:
-            layers = [
-                nn.BatchNorm1d(feature_size),
-                nn.Dropout(dropout),
-                nn.Linear(feature_size, hidden_size),
-                nn.ReLU(),
-            ]
-        last = nn.Linear(hidden_size or feature_size, len(vocabulary))
-        self.head = nn.Sequential(*layers, nn.Dropout(0.5 if hidden_size else dropout), last)
         self.register_buffer("thresholds", torch.full((len(vocabulary),), 0.5))
 
     def logits(self, batch: Batch) -> Tensor:
         """(B, C) before the sigmoid."""
-        return self.head(self.features(batch).pooled)
+        return self.network(self.features(batch))
 
     def loss(self, batch: Batch) -> Tensor:
         return self.objective(self.logits(batch).float(), batch.multi_hot)
@@ -83,3 +71,37 @@ class Classifier(System):
         elif self.threshold_rule == "mcc":
             # A label without a positive on validation has no MCC of its own.
             self.thresholds.copy_(choose_mcc(scores, target, default=choose_global(scores, target)))
+
+
+class Classifier(ScoringSystem):
+    """CNN with a head that scores every label on its own: the baseline. Taught in notebook 02.
+
+    hidden_size: units of a hidden layer (batch-norm, linear, ReLU) before the linear scores; 0 for none.
+    loss, thresholds: see `ScoringSystem`.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        feature_size: int,
+        *,
+        encoder: nn.Module | None = None,
+        loss: str = "bce",
+        thresholds: str = "global",
+        hidden_size: int = 0,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__(vocabulary, encoder=encoder, loss=loss, thresholds=thresholds)
+        layers: list[nn.Module] = []
+        if hidden_size:
+            layers = [
+                nn.BatchNorm1d(feature_size),
+                nn.Dropout(dropout),
+                nn.Linear(feature_size, hidden_size),
+                nn.ReLU(),
+            ]
+        last = nn.Linear(hidden_size or feature_size, len(vocabulary))
+        self.head = nn.Sequential(*layers, nn.Dropout(0.5 if hidden_size else dropout), last)
+
+    def logits(self, batch: Batch) -> Tensor:
+        return self.head(self.features(batch).pooled)

@@ -6,6 +6,7 @@ whole. The tokens of all views stand in one row, so whatever reads a grid reads 
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +83,20 @@ def on_image(weights: Tensor, level: int, cells: GridSize) -> Tensor:
     seen = seen.flatten(-2).flatten(-3, -2)
     spread = whole.repeat_interleave(level, -2).repeat_interleave(level, -1) / tiles
     return seen + spread
+
+
+def sine_code(boxes: Tensor, size: int) -> Tensor:
+    """Sines and cosines of where the centres of boxes (N, 4) are, in fractions of the image: (N, size).
+
+    The first half of the code is of y, the second of x; wavelengths from 1 to 10000 times the image's side. Carion
+    et al., End-to-End Object Detection with Transformers, ECCV 2020. Raises ValueError for a size not divisible by 4.
+    """
+    if size % 4:
+        raise ValueError(f"a position code needs a multiple of 4 numbers, found {size}")
+    centre = boxes[:, :2] + boxes[:, 2:] / 2  # (N, 2): x, y
+    rates = 10000 ** (-torch.arange(size // 4) / (size // 4))
+    angle = 2 * math.pi * centre.flip(1).unsqueeze(2) * rates  # (N, 2, size / 4)
+    return torch.cat([angle.sin(), angle.cos()], dim=2).flatten(1)
 
 
 class CropEncoder(nn.Module):

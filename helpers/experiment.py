@@ -16,14 +16,16 @@ from torch.utils.data import DataLoader
 
 from helpers.captions import caption_loader
 from helpers.checkpoints import save_checkpoint
+from helpers.crops import CropEncoder, build_crop_encoder
 from helpers.datasets import AnnotatedImages, ImageDataset, load, make_loader
-from helpers.encoders import Encoder, build_encoder
+from helpers.encoders import Encoder
 from helpers.features import FeatureDataset, encode_records
 from helpers.files import read_json, write_json
 from helpers.glove import load_glove
+from helpers.label_options import graph_options, graph_tensors
 from helpers.labels import label_frequency
 from helpers.prediction import System
-from helpers.systems import CAPTIONERS, NEEDS_GRID, ORDER_FREE, build
+from helpers.systems import CAPTIONERS, LABEL_GRAPH, NEEDS_GRID, ORDER_FREE, build
 from helpers.tasks import Task, make_task
 from helpers.training import FitOptions, fit, predict_all
 from helpers.transforms import eval_transform, train_transform
@@ -50,13 +52,14 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def make_encoder(args: argparse.Namespace) -> Encoder:
+def make_encoder(args: argparse.Namespace) -> Encoder | CropEncoder:
     """The encoder that the options name, with the defaults of the data set."""
     backbone = args.backbone or ("scenes_cnn" if args.data == "scenes" else "resnet50")
     weights = args.weights or ("scenes" if backbone == "scenes_cnn" else "imagenet")
     torch.manual_seed(args.seed)
-    return build_encoder(
+    return build_crop_encoder(
         backbone,
+        args.crops,
         weights=None if weights == "none" else weights,
         image_size=args.image_size,
         freeze=args.freeze,
@@ -64,9 +67,18 @@ def make_encoder(args: argparse.Namespace) -> Encoder:
 
 
 def make_loaders(
-    data: AnnotatedImages, task: Task, encoder: Encoder, args: argparse.Namespace, device: torch.device
+    data: AnnotatedImages,
+    task: Task,
+    encoder: Encoder | CropEncoder,
+    args: argparse.Namespace,
+    device: torch.device,
 ) -> Loaders:
     """Batches of cached features where the encoder is frozen, of images where it learns."""
+    if args.freeze and (args.cutout or args.randaugment):
+        raise ValueError(
+            "--cutout and --randaugment change the images of every step, but cached features stay the same: use "
+            "--no-freeze"
+        )
     frequency = label_frequency([data.vocabulary.encode(r.labels) for r in data.train], len(data.vocabulary))
     loaders = {}
     for split in ("train", "val", "test"):
@@ -80,6 +92,7 @@ def make_loaders(
                 args.cache_dir,
                 grid=args.system in NEEDS_GRID,
                 flip=train and args.flip,
+                batch_size=max(1, 64 // getattr(encoder, "views", 1)),  # crops are images too
                 device=device,
                 num_workers=args.num_workers,
             )
@@ -87,7 +100,12 @@ def make_loaders(
         else:
             flip = 0.5 if args.flip else 0.0
             transform = (
-                train_transform(encoder.preprocessing, horizontal_flip=flip)
+                train_transform(
+                    encoder.preprocessing,
+                    horizontal_flip=flip,
+                    cutout=args.cutout,
+                    randaugment=args.randaugment,
+                )
                 if train
                 else eval_transform(encoder.preprocessing)
             )
@@ -126,10 +144,14 @@ def fill_defaults(args: argparse.Namespace) -> None:
             setattr(args, name, value)
 
 
-def system_options(data: AnnotatedImages, task: Task, args: argparse.Namespace) -> dict[str, Any]:
+def system_options(
+    data: AnnotatedImages, task: Task, encoder: Encoder | CropEncoder, args: argparse.Namespace
+) -> dict[str, Any]:
     """The options of `systems.build`, all of JSON, so that a checkpoint can rebuild the system."""
+    if args.system in LABEL_GRAPH:
+        return graph_options(encoder, args)
     if args.system == "bce":
-        return {"loss": args.loss, "thresholds": args.thresholds, "hidden_size": args.hidden or 0}
+        return {"loss": args.loss or "bce", "thresholds": args.thresholds, "hidden_size": args.hidden or 0}
     options = {
         "hidden_size": args.hidden or 512,
         "standardize": args.standardize,
@@ -172,17 +194,19 @@ def system_options(data: AnnotatedImages, task: Task, args: argparse.Namespace) 
 
 
 def make_system(
-    data: AnnotatedImages, task: Task, encoder: Encoder, args: argparse.Namespace
+    data: AnnotatedImages, task: Task, encoder: Encoder | CropEncoder, args: argparse.Namespace
 ) -> tuple[System, dict[str, Any]]:
     """The untrained system and the options that rebuild it. The embedding size follows GloVe where given."""
-    options = system_options(data, task, args)
-    vectors = {}
+    options = system_options(data, task, encoder, args)
+    tensors = graph_tensors(data, args) if args.system in LABEL_GRAPH else {}
+    if options.get("node_features") == "vectors":
+        options["vector_size"] = tensors["vectors"].shape[1]
     if args.glove is not None and "embedding_size" in options:
         glove = load_glove(args.glove, task.vocabulary, seed=args.seed)
         if glove.missing:
             print(f"no vector for {', '.join(glove.missing)}: drawn at random")
         options["embedding_size"] = glove.vectors.shape[1]
-        vectors = {"vectors": glove.vectors}
+        tensors = {"vectors": glove.vectors}
     torch.manual_seed(args.seed)
     system = build(
         args.system,
@@ -190,7 +214,7 @@ def make_system(
         encoder.dim,
         encoder=None if args.freeze else encoder,
         **options,
-        **vectors,
+        **tensors,
     )
     return system, options
 

@@ -1,7 +1,7 @@
 """Label images from the command line: `python -m helpers.predict image.jpg --checkpoint runs/ria/checkpoint.safetensors`.
 
 Prints the labels with their probabilities and saves a picture with both beside each image; a captioner's sentence in
-their place. With --attention it also saves where a decoder with attention looked at each step.
+their place. With --attention it also saves where a system with attention looked at each step.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from helpers.attention import AttentionLSTM
-from helpers.batch import Batch
+from helpers.batch import Batch, Features
 from helpers.captioner import Captioner, Decoding
 from helpers.checkpoints import Checkpoint, load_checkpoint
+from helpers.crops import layout, on_image
 from helpers.files import replacing
 from helpers.images import open_image
+from helpers.label_decoder import LabelDecoder
 from helpers.prediction import Prediction
 from helpers.transforms import eval_transform
 
@@ -56,25 +59,40 @@ def name_labels(prediction: Prediction, checkpoint: Checkpoint) -> list[NamedLab
     return result
 
 
+def _images(checkpoint: Checkpoint, images: list[Image.Image]) -> Tensor:
+    """RGB images of any size, preprocessed: (B, 3, S, S) float32 on the checkpoint's device."""
+    transform = eval_transform(checkpoint.preprocessing)
+    device = next(checkpoint.system.parameters()).device
+    return torch.stack([transform(image) for image in images]).to(device)
+
+
+@torch.inference_mode()
+def encode_images(checkpoint: Checkpoint, images: list[Image.Image]) -> Features:
+    """The features of RGB images (any size), as the checkpoint's system gets them from its encoder."""
+    return checkpoint.system.encoder(_images(checkpoint, images))
+
+
 @torch.inference_mode()
 def predict_images(checkpoint: Checkpoint, images: list[Image.Image]) -> Prediction:
     """Label RGB images (any size) with a checkpoint, all in one batch. Taught in notebook 00."""
-    transform = eval_transform(checkpoint.preprocessing)
-    device = next(checkpoint.system.parameters()).device
     size, count = len(images), len(checkpoint.vocabulary)
+    pixels = _images(checkpoint, images)
     batch = Batch(
         index=torch.arange(size),
         labels=torch.full((size, 1), checkpoint.vocabulary.stop),
         lengths=torch.zeros(size, dtype=torch.int64),
         multi_hot=torch.zeros(size, count),
-        images=torch.stack([transform(image) for image in images]),
+        images=pixels,
     )
-    return checkpoint.system.predict(batch.to(device))
+    return checkpoint.system.predict(batch.to(pixels.device))
 
 
 def require_attention(checkpoint: Checkpoint, path: Path) -> None:
     """Raise ValueError where the checkpoint's system does not attend."""
-    if not isinstance(getattr(checkpoint.system, "decoder", None), AttentionLSTM):
+    system = checkpoint.system
+    if isinstance(getattr(system, "network", None), LabelDecoder):
+        return
+    if not isinstance(getattr(system, "decoder", None), AttentionLSTM):
         raise ValueError(
             f"the system in {path} ({checkpoint.config.get('system', 'of another kind')}) has no attention to show: "
             "leave out --attention, or train one that has, with python -m helpers.train --system attention (or "
@@ -82,12 +100,23 @@ def require_attention(checkpoint: Checkpoint, path: Path) -> None:
         )
 
 
+@torch.inference_mode()
 def film_of(prediction: Prediction, checkpoint: Checkpoint, image: Image.Image) -> Figure:
-    """Where the decoder looked at each step, over the image: the first of the prediction. Notebook 04."""
-    from helpers.attention_plots import film_strip, frames
+    """Where the system looked for each label it named, over the image: the first of the prediction. Notebook 04."""
+    from helpers.attention_plots import Frame, film_strip, frames
 
-    film = frames(prediction.decoded, checkpoint.vocabulary.labels)
-    return film_strip(image, {"image": film}, checkpoint.system.encoder.grid_size)
+    level, cells = layout(checkpoint.system.encoder)
+    if prediction.decoded is not None:
+        film = frames(prediction.decoded, checkpoint.vocabulary.labels)
+    else:
+        attention = checkpoint.system.network.attend(encode_images(checkpoint, [image])).attention[0].cpu()
+        named = name_labels(prediction, checkpoint)[0]
+        ids = checkpoint.vocabulary.encode(named.labels)
+        triples = zip(attention[ids], named.labels, named.probabilities, strict=True)
+        film = [Frame(weights, label, probability) for weights, label, probability in triples]
+    # Tokens of crops become one map of the image, finer than the whole view's.
+    film = [frame._replace(weights=on_image(frame.weights, level, cells).flatten()) for frame in film]
+    return film_strip(image, {"image": film}, tuple(max(level, 1) * side for side in cells))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -103,7 +132,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--attention",
         action="store_true",
-        help="also save <name>-attention.png: where the decoder looked before each label or word",
+        help="also save <name>-attention.png: where the system looked for each label or word",
     )
     g = p.add_argument_group("captioners")
     g.add_argument(
@@ -158,7 +187,7 @@ def run(args: argparse.Namespace) -> None:
         with replacing(target) as temporary:
             temporary.write_bytes(to_png(figure))
         print(f"  picture: {target}")
-        if args.attention:
+        if args.attention and (prediction.decoded is not None or prediction.predicted.any()):
             target = target.with_name(f"{path.stem}-attention.png")
             with replacing(target) as temporary:
                 temporary.write_bytes(to_png(film_of(prediction, checkpoint, image)))

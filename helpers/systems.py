@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from helpers.attention import AttentionLSTM
 from helpers.captioner import Captioner
-from helpers.classifier import Classifier
+from helpers.classifier import Classifier, ScoringSystem
 from helpers.decoders import LabelLSTM
 from helpers.joint_embedding import JointEmbedding
+from helpers.label_decoder import LabelDecoder
+from helpers.label_graph import GraphClassifier
 from helpers.labels import Vocabulary
 from helpers.order_free import OrderFreeSystem
 from helpers.prediction import System
@@ -246,6 +248,57 @@ def attention_captioner(
     )
 
 
+def lcnet(
+    vocabulary: Vocabulary,
+    feature_size: int,
+    *,
+    encoder: nn.Module | None = None,
+    loss: str = "asymmetric",
+    thresholds: str = "global",
+    **options: Any,
+) -> System:
+    """LCNet: labels look at the image, which has heard from a learned graph of the labels. Taught in notebook 08.
+
+    loss, thresholds: see `ScoringSystem`. Other options are those of `LabelDecoder`.
+    """
+    network = LabelDecoder(len(vocabulary), feature_size, **options)
+    return ScoringSystem(vocabulary, network, encoder=encoder, loss=loss, thresholds=thresholds)
+
+
+def query2label(
+    vocabulary: Vocabulary,
+    feature_size: int,
+    *,
+    queries: str = "learned",
+    positions: bool = True,
+    **options: Any,
+) -> System:
+    """Labels look at the image, without a graph: Query2Label (Liu et al., 2021). Taught in notebook 08.
+
+    queries="random", positions=False is ML-Decoder (Ridnik et al., WACV 2023) with a query a label. Left out:
+    Query2Label's encoder layer before the decoder. Options of `lcnet` but those of the graph.
+    """
+    return lcnet(vocabulary, feature_size, graph="none", queries=queries, positions=positions, **options)
+
+
+def ml_gcn(
+    vocabulary: Vocabulary,
+    feature_size: int,
+    *,
+    encoder: nn.Module | None = None,
+    loss: str = "bce",
+    thresholds: str = "global",
+    edges: Tensor | None = None,
+    **options: Any,
+) -> System:
+    """ML-GCN: a fixed label graph writes the classifier (Chen et al., CVPR 2019). Taught in notebook 08.
+
+    loss, thresholds: see `ScoringSystem`. Other options are those of `GraphClassifier`.
+    """
+    network = GraphClassifier(len(vocabulary), feature_size, edges=edges, **options)
+    return ScoringSystem(vocabulary, network, encoder=encoder, loss=loss, thresholds=thresholds)
+
+
 SYSTEMS: dict[str, Callable[..., System]] = {
     "bce": bce,
     "cnn_rnn": cnn_rnn,
@@ -254,13 +307,17 @@ SYSTEMS: dict[str, Callable[..., System]] = {
     "attention": attention,
     "attention_mla": attention_mla,
     "attention_pla": attention_pla,
+    "lcnet": lcnet,
+    "query2label": query2label,
+    "ml_gcn": ml_gcn,
     "captioner": captioner,
     "attention_captioner": attention_captioner,
 }
 ORDER_FREE = frozenset({"attention_mla", "attention_pla"})  # trained without an order of the labels
+LABEL_GRAPH = frozenset({"lcnet", "query2label", "ml_gcn"})  # labels that look at the image
 CAPTIONERS = frozenset({"captioner", "attention_captioner"})  # their vocabulary is of words
 NEEDS_GRID = (
-    frozenset({"attention", "attention_captioner"}) | ORDER_FREE
+    frozenset({"attention", "attention_captioner"}) | ORDER_FREE | LABEL_GRAPH
 )  # the others read the pooled feature alone
 
 

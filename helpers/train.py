@@ -15,6 +15,7 @@ from helpers.captions import PER_IMAGE
 from helpers.classifier import CLASSIFICATION_LOSSES
 from helpers.experiment import run
 from helpers.files import DATA
+from helpers.label_options import add_arguments
 from helpers.labels import ORDERS
 from helpers.systems import SYSTEMS
 from helpers.words import TOKENIZERS
@@ -33,13 +34,22 @@ EXAMPLES = """examples:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose files of options (@FILE) have one option with its value a line; # begins a remark."""
+
+    def convert_arg_line_to_args(self, line: str) -> list[str]:
+        return [] if line.lstrip().startswith("#") else line.split(maxsplit=1)
+
+
 def parser() -> argparse.ArgumentParser:
     """All options with their defaults."""
-    p = argparse.ArgumentParser(
+    p = _Parser(
         prog="python -m helpers.train",
-        description="Train an annotation system, select on validation, evaluate on test.",
+        description="Train an annotation system, select on validation, evaluate on test.\n"
+        "@FILE reads options from a file, such as those in docs/recipes.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        fromfile_prefix_chars="@",
     )
     g = p.add_argument_group("data")
     g.add_argument(
@@ -65,11 +75,30 @@ def parser() -> argparse.ArgumentParser:
         default=True,
         help="keep the encoder as it is and cache its features",
     )
+    g.add_argument(
+        "--crops",
+        type=int,
+        default=0,
+        metavar="LEVEL",
+        help="look at LEVEL x LEVEL tiles of the image as well, each --image-size / LEVEL large (default: 0, none)",
+    )
     g.add_argument("--cache-dir", type=Path, default=DATA / "features", help="folder of the feature cache")
     g.add_argument(
         "--flip",
         action=argparse.BooleanOptionalAction,
         help="train on mirrored images too (default: yes, but not for captions, which say left and right)",
+    )
+    g.add_argument(
+        "--cutout",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="with --no-freeze: a hole of this share of the side in each training image (default: none)",
+    )
+    g.add_argument(
+        "--randaugment",
+        action="store_true",
+        help="with --no-freeze: two random changes of each training image",
     )
     g = p.add_argument_group("system")
     g.add_argument(
@@ -83,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument(
         "--hidden",
         type=int,
-        help="units of the LSTM (default: 512, captioners 256), or of a hidden layer of bce (default: none)",
+        help="units of the LSTM (default: 512, captioners and lcnet 256), or of a hidden layer of bce (default: none)",
     )
     g.add_argument(
         "--embedding",
@@ -156,12 +185,14 @@ def parser() -> argparse.ArgumentParser:
         help="of sr_cnn_rnn: the loss of the sequence trains the CNN's answers too",
     )
     g.add_argument(
-        "--loss", default="bce", choices=sorted(CLASSIFICATION_LOSSES), help="of bce (default: %(default)s)"
+        "--loss",
+        choices=sorted(CLASSIFICATION_LOSSES),
+        help="of systems that score every label (default: bce; lcnet, query2label: asymmetric)",
     )
     g.add_argument(
         "--thresholds",
         default="global",
-        help="of bce: global, mcc (one a label) or top3 (default: %(default)s)",
+        help="of systems that score every label: global, mcc (one a label) or top3 (default: %(default)s)",
     )
     g = p.add_argument_group(
         "order-free training (attention_mla, attention_pla)",
@@ -229,6 +260,7 @@ def parser() -> argparse.ArgumentParser:
         default=50,
         help="words of a sentence at most, or of the longest training caption (default: %(default)s)",
     )
+    add_arguments(p)
     g = p.add_argument_group("training")
     g.add_argument(
         "--epochs", type=int, default=20, help="passes over the training images (default: %(default)s)"
@@ -249,7 +281,7 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument("--patience", type=int, help="stop after this many epochs without gain (default: never)")
     g.add_argument(
         "--select",
-        help="validation metric that picks the best epoch (default: mAP for bce, BLEU-4 for captions, CF1 else)",
+        help="validation metric that picks the best epoch (default: mAP where all labels are scored, BLEU-4 for captions, CF1 else)",
     )
     g.add_argument("--seed", type=int, default=0, help="of weights, order and dropout (default: %(default)s)")
     g = p.add_argument_group("machine")
