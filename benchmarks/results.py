@@ -64,7 +64,6 @@ LOOKING_CAPTIONER = {
 }
 LCNET = {
     "scenes": "--system lcnet --hidden 64 --epochs 15 --lr 2e-3",
-    "corel5k": "--system lcnet --hidden 64 --epochs 10 --lr 2e-3 --loss bce --feature-dropout 0.3 --glove {glove}",
 }
 VARIANTS = (
     ("bce, linear head", HEAD, "--hidden 0"),
