@@ -18,7 +18,7 @@ unexport PYTHONHOME
 export MPLCONFIGDIR := $(CURDIR)/.jupyter/matplotlib
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test fast notebooks bench lint lock clean
+.PHONY: help setup lab test fast notebooks bench results lint lock clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
@@ -59,6 +59,9 @@ bench: setup ## list the benchmarks; run one with NAME=…
 	@if [ -n "$(NAME)" ]; then $(RUN) -m "benchmarks.$(NAME)" $(ARGS); else \
 		for file in benchmarks/*.py; do printf '  make bench NAME=%-22s %s\n' "$$(basename "$$file" .py)" \
 			"$$(sed -n '1s/^"""\([^"]*\).*/\1/p' "$$file")"; done; fi
+
+results: setup ## train every system over three seeds, write docs/results.md; goes on where it was killed
+	@$(RUN) -m benchmarks.results $(ARGS)
 
 lint: setup ## style of code and notebooks (ARGS="--fix" mends what it can)
 	@$(RUN) -m ruff check . $(ARGS) && $(RUN) -m ruff format $(if $(findstring --fix,$(ARGS)),,--check) .

@@ -32,24 +32,26 @@ Models
     search, beam           greedy, sampling and beam decoding
     set_probability        what a decoder thinks of given labels
     metrics, thresholds    judging; from scores to sets
+    intervals              how sure a metric is; is one system better than another?
     prediction             what a system is and what it says
     classifier, sequence   a score a label; one label at a time
     semantic_regularisation, order_free    the same from concepts; the same without an order
     captioner              sentences in place of labels
     systems                encoder + decoder + objective, by name
+    evaluation             everything about a system on a split
     training, checkpoints  fitting, resuming, saving
     caption_metrics        BLEU; is what a caption names in the picture?
     localization           attention against boxes
 
 Figures: what several notebooks share first
     tracing                                                  decodings, kept for figures
-    plots, data_plots, feature_plots, threshold_plots, decoding_plots, attention_plots, alignment_plots, alignment_film    figures
+    plots, data_plots, feature_plots, threshold_plots, decoding_plots, attention_plots, alignment_plots, evaluation_plots, alignment_film    figures
 
 Command lines
-    label_options, tasks, experiment, train, predict, notebooks
+    label_options, tasks, experiment, train, evaluate, predict, notebooks
 
 Notebooks
-    widgets, data_widgets, threshold_widgets, decoding_widgets, attention_widgets, alignment_widgets   interactive views
+    widgets, data_widgets, threshold_widgets, decoding_widgets, attention_widgets, alignment_widgets, evaluation_widgets   interactive views
     caption_widgets
     checks, data_checks, feature_checks, decoding_checks, attention_checks, alignment_checks           exercises
     caption_checks

@@ -44,13 +44,17 @@ class ScoringSystem(System):
         super().__init__(vocabulary, encoder)
         if loss not in CLASSIFICATION_LOSSES:
             raise ValueError(f"there is no loss {loss!r}; choose one of {sorted(CLASSIFICATION_LOSSES)}")
-        is_top_k = thresholds.startswith("top") and thresholds[3:].isdigit()
-        if thresholds not in ("global", "mcc") and not is_top_k:
-            raise ValueError(f"thresholds is {thresholds!r}; choose 'global', 'mcc' or 'top3' (any number)")
+        self.use_thresholds(thresholds)
         self.network = network
         self.objective = CLASSIFICATION_LOSSES[loss]
-        self.threshold_rule = thresholds
         self.register_buffer("thresholds", torch.full((len(vocabulary),), 0.5))
+
+    def use_thresholds(self, rule: str) -> None:
+        """Another rule, as `thresholds` above; call `calibrate` after it, the old values stay until then."""
+        is_top_k = rule.startswith("top") and rule[3:].isdigit()
+        if rule not in ("global", "mcc") and not is_top_k:
+            raise ValueError(f"thresholds is {rule!r}; choose 'global', 'mcc' or 'top3' (any number)")
+        self.threshold_rule = rule
 
     def logits(self, batch: Batch) -> Tensor:
         """(B, C) before the sigmoid."""
