@@ -23,6 +23,7 @@ Encoders
     fingerprints, feature_store, encoding, features    the feature cache
 
 Models
+    norms                  features with mean 0 and variance 1
     losses                 objectives
     assignment, alignment  order-free targets
     decoders               features -> label sequence, step by step

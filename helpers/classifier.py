@@ -11,6 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from helpers.batch import Batch
 from helpers.labels import Vocabulary
 from helpers.losses import asymmetric_loss, focal_loss
+from helpers.norms import FeatureNorm
 from helpers.prediction import Prediction, System
 from helpers.thresholds import apply_thresholds, choose_global, choose_mcc, top_k_mask
 
@@ -99,7 +100,7 @@ class Classifier(ScoringSystem):
         layers: list[nn.Module] = []
         if hidden_size:
             layers = [
-                nn.BatchNorm1d(feature_size),
+                FeatureNorm(feature_size),
                 nn.Dropout(dropout),
                 nn.Linear(feature_size, hidden_size),
                 nn.ReLU(),

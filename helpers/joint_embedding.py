@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from helpers.batch import Features
 from helpers.decoders import Decoder, State
+from helpers.norms import FeatureNorm
 
 
 class JointEmbedding(Decoder):
@@ -57,7 +58,7 @@ class JointEmbedding(Decoder):
         self.from_image = nn.Linear(
             feature_size, size
         )  # U_I, or with image_first the image that the LSTM reads
-        self.image_norm = nn.BatchNorm1d(size, momentum=0.01) if image_first else None
+        self.image_norm = FeatureNorm(size, momentum=0.01) if image_first else None
         self.output_dropout = nn.Dropout(output_dropout)
 
     def start(self, features: Features) -> State:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers.batch import Features
+from helpers.norms import FeatureNorm
 
 ADJACENCIES = ("prior", "learned")
 
@@ -141,7 +142,7 @@ class Tokens(nn.Module):
 
     def __init__(self, feature_size: int, *, standardize: bool, dropout: float) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(feature_size) if standardize else nn.Identity()
+        self.norm = FeatureNorm(feature_size) if standardize else nn.Identity()
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Features) -> Tensor:

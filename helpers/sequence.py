@@ -10,6 +10,7 @@ from helpers.beam import beam
 from helpers.decoders import Decoder
 from helpers.labels import Vocabulary, decoder_inputs, to_multi_hot
 from helpers.losses import sequence_cross_entropy
+from helpers.norms import FeatureNorm
 from helpers.prediction import Prediction, System
 from helpers.search import greedy
 
@@ -26,8 +27,8 @@ class Standardize(nn.Module):
 
     def __init__(self, feature_size: int, dropout: float) -> None:
         super().__init__()
-        self.pooled = nn.BatchNorm1d(feature_size)
-        self.grid = nn.BatchNorm1d(feature_size)
+        self.pooled = FeatureNorm(feature_size)
+        self.grid = FeatureNorm(feature_size)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Features) -> Features:
