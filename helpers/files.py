@@ -19,13 +19,18 @@ DATA = REPOSITORY / "data"
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary name beside `path` to write to; renamed to `path` only if the block succeeds.
 
-    The parent folder is made. After an error or an interrupt the old file is as it was.
+    The parent folder is made. After an error or an interrupt the old file is as it was. The file may be read by those
+    who may read any new file here, whatever mode the writer gave it (safetensors: only its owner).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{getpid()}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode & 0o777  # as the umask has it, which can only be asked by changing it
+        temporary.unlink()
         yield temporary
+        temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from helpers.files import load_state, read_json, replacing, save_state, write_json
 
@@ -19,6 +21,20 @@ def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
         raise RuntimeError
     assert read_json(path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_a_file_has_the_mode_of_any_new_file(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with replacing(tmp_path / "weights.safetensors") as temporary:
+            save_file({"x": torch.zeros(1)}, temporary)
+            temporary.chmod(0o600)
+        write_json(tmp_path / "a.json", {})
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~umask}
 
 
 def test_not_a_number_is_not_json(tmp_path: Path) -> None:
