@@ -26,6 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+GIVEN = 240  # letters of a report's line about what was given, roughly
+
 
 class Unsolved(Exception):
     """The answer is still the starter: `...`, None or NotImplementedError."""
@@ -45,7 +47,12 @@ class Call:
     def expect(self, right: bool, *, expected: Any, hint: str) -> None:
         """Go on if `right`, else end the check with what was given, found and expected."""
         if not right:
-            raise _mistake(self.given, describe(self.value), expected, hint)
+            for digits in (4, 8, 16):  # as many as tell the two apart
+                found = describe(self.value, digits=digits)
+                wanted = expected if isinstance(expected, str) else describe(expected, digits=digits)
+                if found != wanted:
+                    break
+            raise _mistake(self.given, found, wanted, hint)
 
     def refuse(
         self, slips: Mapping[str, Any], *, expected: Any, alike: Callable[[Any, Any], bool] | None = None
@@ -96,7 +103,8 @@ def ask(function: Any, **arguments: Any) -> Call:
 
     Ends the check if the function is still a starter (Unsolved), raises, or changes an argument (Mistake).
     """
-    given = ", ".join(f"{name} = {describe(value)}" for name, value in arguments.items())
+    limit = max(48, GIVEN // max(1, len(arguments)))
+    given = ", ".join(f"{name} = {describe(value, limit=limit)}" for name, value in arguments.items())
     if not callable(function):
         raise _mistake(
             "", describe(function), "a function", "Give the check the function itself, not its result."
@@ -108,8 +116,12 @@ def ask(function: Any, **arguments: Any) -> Call:
         raise Unsolved from None
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        found = f"{type(error).__name__}: {error}"
-        raise _mistake(given, found, "a result", f"The error comes from the line `{place.line}`.") from error
+        hint = f"The error comes from the line `{place.line}`."
+        if place.filename == __file__:  # it never got into the function
+            hint = (
+                f"The function must take {_counted(len(arguments))}, in this order: {', '.join(arguments)}."
+            )
+        raise _mistake(given, f"{type(error).__name__}: {error}", "a result", hint) from error
     for name, before in arguments.items():
         if not same(passed[name], before):
             hint = f"Your function changes `{name}` itself, which its caller still needs: work on a copy."
@@ -139,20 +151,28 @@ def same(a: Any, b: Any, *, tolerance: float = 0.0) -> bool:
     return bool(a == b)
 
 
-def describe(value: Any) -> str:
-    """A value in a line of a report: tensors with dtype and shape, long ones cut."""
+def describe(value: Any, *, limit: int = 240, digits: int = 4) -> str:
+    """A value in a line of a report: tensors with dtype and shape, what is longer than `limit` letters cut.
+
+    digits: of a tensor's numbers, after the point.
+    """
     if isinstance(value, Tensor):
-        numbers = value.tolist() if not value.is_floating_point() else _rounded(value.tolist())
+        numbers = value.tolist() if not value.is_floating_point() else _rounded(value.tolist(), digits)
         text = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)} {numbers}"
     elif isinstance(value, tuple) and any(isinstance(part, Tensor) for part in value):
-        text = f"({'; '.join(describe(part) for part in value)})"
+        share = limit // len(value) - 2
+        text = f"({'; '.join(describe(part, limit=share, digits=digits) for part in value)})"
     else:
         text = repr(value)
-    return text if len(text) <= 240 else text[:230] + " …"
+    return text if len(text) <= limit else text[: limit - 2] + " …"
 
 
-def _rounded(numbers: Any) -> Any:
-    return [_rounded(x) for x in numbers] if isinstance(numbers, list) else round(numbers, 4)
+def _rounded(numbers: Any, digits: int) -> Any:
+    return [_rounded(x, digits) for x in numbers] if isinstance(numbers, list) else round(numbers, digits)
+
+
+def _counted(number: int) -> str:
+    return "one argument" if number == 1 else f"{number} arguments"
 
 
 def _mistake(given: str, found: str, expected: Any, hint: str) -> Mistake:
@@ -175,7 +195,7 @@ def check_set_f1(answer: Any) -> str:
     ]  # fmt: skip
     for named, truth, expected, hint in cases:
         call = ask(answer, named=set(named), truth=set(truth))
-        is_number = isinstance(call.value, int | float)
-        call.expect(is_number, expected=expected, hint="Return one number.")
-        call.expect(abs(call.value - expected) < 1e-6, expected=expected, hint=hint)
+        one = isinstance(call.value, Tensor) and call.value.numel() == 1
+        call.expect(one or isinstance(call.value, int | float), expected=expected, hint="Return one number.")
+        call.expect(abs(float(call.value) - expected) < 1e-6, expected=expected, hint=hint)
     return "The same F1, counted over many images, judges every model of this course."

@@ -79,7 +79,7 @@ def token_grid(panels: Mapping[str, Sequence[Sequence[str]]], lengths: Sequence[
                 colour_of_text = ink(colour) if counts else "#707070"
                 ax.text(t, i, name, fontsize=12, ha="center", va="center", color=colour_of_text)
         ax.set(xlim=(-0.5, steps - 0.5), ylim=(len(rows) - 0.5, -0.5), title=title)
-        ax.set_xticks(range(steps), [f"step {t}" for t in range(steps)])
+        ax.set_xticks(range(steps), [f"step {t + 1}" for t in range(steps)])
         ax.set_yticks([])
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)

@@ -55,7 +55,7 @@ def receptive_field(
     grid: tuple[int, int],
     cell: tuple[int, int],
 ) -> Figure:
-    """An image with its grid and one cell, beside how much each pixel changes that cell. Notebook 02.
+    """An image with its grid and one cell, beside how much each pixel changes that cell. Notebooks 02 and 04.
 
     influence: (H, W) at least 0, in any unit. fields: name -> (x, y, width, height) in pixels, drawn over it.
     grid: (h, w) cells. cell: (row, column) of the marked one.

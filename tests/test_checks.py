@@ -107,7 +107,15 @@ def test_an_error_in_the_answer_is_reported_with_its_line(capsys: pytest.Capture
 
 
 def test_a_wrong_number_of_arguments_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "TypeError" in fails(check_double, lambda: 3, capsys, "line")
+    assert "TypeError" in fails(
+        check_double, lambda: 3, capsys, "must take one argument, in this order: number."
+    )
+    hint = "must take 2 arguments, in this order: named, truth."
+    assert "passed.values" not in fails(checks.check_set_f1, lambda named: 0.5, capsys, hint)
+
+
+def test_a_wrong_call_inside_the_answer_is_reported_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    fails(check_double, lambda number: len(), capsys, "len()")
 
 
 def test_a_result_instead_of_a_function_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,6 +190,28 @@ def test_values_are_described_in_a_line() -> None:
     assert checks.describe(torch.tensor(0.5)) == "float32 () 0.5"
     assert "int64 (1,) [1]" in checks.describe((torch.tensor([1]), 3))
     assert len(checks.describe(list(range(1000)))) <= 240
+    assert checks.describe(torch.tensor(1e-6)) == "float32 () 0.0"
+    assert "1e-06" in checks.describe(torch.tensor(1e-6), digits=8)
+    large = torch.rand(80, 6)
+    both = checks.describe((large, large > 0.5), limit=120)
+    assert len(both) <= 120 and "float32 (80, 6) [[" in both and "bool (80, 6) [[" in both
+
+
+def test_what_was_given_is_cut_to_a_readable_line() -> None:
+    pairs = {name: (torch.rand(80, 6), torch.rand(80, 6)) for name in ("train", "val", "test")}
+    given = checks.ask(lambda *_: 1, **pairs).given
+    assert len(given) < 280 and given.count("(80, 6)") == 6
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(torch.tensor(1e-5), torch.tensor(0.0)), (torch.tensor(0.5), torch.tensor(0.50001))],
+)
+def test_a_report_shows_enough_digits_to_tell_found_from_expected(value, expected) -> None:
+    with pytest.raises(checks.Mistake) as caught:
+        checks.Call("", value).expect(False, expected=expected, hint="")
+    found, wanted = (line.split(":")[1].strip() for line in str(caught.value).splitlines())
+    assert found != wanted
 
 
 def set_f1(named, truth, *, slip=""):
@@ -207,6 +237,7 @@ def test_set_f1_takes_right_answers(capsys: pytest.CaptureFixture[str]) -> None:
         return 2 * len(named & truth) / (len(named) + len(truth)) if named or truth else 1
 
     passes(checks.check_set_f1, from_counts, capsys)
+    passes(checks.check_set_f1, lambda named, truth: torch.tensor(from_counts(named, truth)).double(), capsys)
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def decoded(step, state, start, stop, max_labels, *, slip=""):
     first_state = state
     for _ in range(max_labels + (slip == "one more")):
         scores, state = step(token, first_state if slip == "no state" else state)
-        scores = scores.clone()
+        scores = scores if slip == "in place" else scores.clone()
         if slip == "zero":
             scores[named] = 0
         elif slip == "stop after a repeat":
@@ -147,6 +147,7 @@ def test_greedy_accepts_right_answers(capsys: pytest.CaptureFixture[str]) -> Non
         ("feeds start", "Start with the token"),
         ("no state", "Give `step` the state"),
         ("one more", "At most max_labels"),
+        ("in place", "belong to the decoder"),
     ],
 )
 def test_greedy_finds_slips(slip: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,6 +105,17 @@ def test_asymmetric_finds_slips(slip: str, hint: str, capsys: pytest.CaptureFixt
     fails(checks.check_asymmetric, lambda *given: asymmetric(*given, slip=slip), capsys, hint)
 
 
+def test_a_small_difference_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = fails(
+        checks.check_asymmetric, lambda *given: asymmetric(*given, slip="no max"), capsys, "p_m is 0"
+    )
+    found, expected = (
+        next(line for line in printed.splitlines() if name in line).split(":")[1]
+        for name in ("found:", "expected:")
+    )
+    assert found.strip() != expected.strip()
+
+
 def cf1(tp, predicted, support, *, slip=""):
     """Both CF1, with one slip or none."""
     if slip == "nan":
@@ -125,7 +136,8 @@ def cf1(tp, predicted, support, *, slip=""):
     if slip == "zero over zero":
         harmonic = 2 * CP * CR / (CP + CR)
     pair = (harmonic.item(), f1.mean().item())
-    return {"turned": pair[::-1], "one": pair[0]}.get(slip, pair)
+    twice = {"first twice": (pair[0], pair[0]), "second twice": (pair[1], pair[1])}
+    return {"turned": pair[::-1], "one": pair[0], **twice}.get(slip, pair)
 
 
 def test_cf1_accepts_right_answers(capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,6 +156,8 @@ def test_cf1_accepts_right_answers(capsys: pytest.CaptureFixture[str]) -> None:
         ("zero over zero", "both are 0"),
         ("turned", "in the other order"),
         ("one", "Return two numbers"),
+        ("first twice", "The first number is right"),
+        ("second twice", "The second number is right"),
     ],
 )
 def test_cf1_finds_slips(slip: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,6 +192,8 @@ def test_choose_threshold_accepts_right_answers(answer: Any, capsys: pytest.Capt
         (lambda train, val, test: best_threshold(train, val, test), "only there"),
         (lambda train, val, test: best_threshold(val, test), "only there"),
         (lambda train, val, test: 0.05, "On val, OF1 is"),
+        (lambda train, val, test: 0.5, "the same for every val"),
+        (lambda train, val, test: float(train[0][0, 0]), "On val, OF1 is"),
         (lambda train, val, test: round(best_threshold(val) * 100), "not its value"),
         (lambda train, val, test: 1 - best_threshold(val), ""),
         (lambda train, val, test: float(val[0].mean()), ""),
