@@ -49,7 +49,7 @@ Figures: what several notebooks share first
     plots, data_plots, feature_plots, threshold_plots, decoding_plots, attention_plots, alignment_plots, evaluation_plots, alignment_film    figures
 
 Command lines
-    label_options, tasks, experiment, train, evaluate, predict, notebooks
+    options, label_options, tasks, experiment, train, evaluate, predict, notebooks
 
 Notebooks
     widgets, data_widgets, threshold_widgets, decoding_widgets, attention_widgets, alignment_widgets, evaluation_widgets   interactive views

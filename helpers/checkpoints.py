@@ -81,9 +81,13 @@ def save_checkpoint(
 def load_checkpoint(path: Path | str, *, device: torch.device | str = "cpu") -> Checkpoint:
     """Read what `save_checkpoint` wrote and rebuild the system. Nothing is unpickled.
 
+    path: the file, or the training folder that holds it as checkpoint.safetensors.
+
     Raises FileNotFoundError, or ValueError for a damaged file or one of another kind or format.
     """
     path = Path(path)
+    if path.is_dir():
+        path = path / "checkpoint.safetensors"
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}: train one with python -m helpers.train")
     try:

@@ -20,12 +20,12 @@ from helpers.checkpoints import Checkpoint, load_checkpoint
 from helpers.classifier import ScoringSystem
 from helpers.datasets import load
 from helpers.evaluation import Said, report, run_system
-from helpers.experiment import pick_device
 from helpers.features import FeatureDataset, encode_records
 from helpers.files import DATA, replacing, write_json
 from helpers.intervals import compare
 from helpers.labels import label_frequency
 from helpers.loaders import make_loader
+from helpers.options import pick_device
 from helpers.sequence import SequenceSystem
 from helpers.systems import CAPTIONERS, NEEDS_GRID
 from helpers.training import predict_all

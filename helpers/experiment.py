@@ -21,10 +21,13 @@ from helpers.datasets import AnnotatedImages, ImageDataset, load, make_loader
 from helpers.encoders import Encoder
 from helpers.features import FeatureDataset, encode_records
 from helpers.files import read_json, write_json
+from helpers.fingerprints import annotations_id
 from helpers.glove import load_glove
 from helpers.label_options import graph_options, graph_tensors
 from helpers.labels import label_frequency
+from helpers.options import check_training, pick_device
 from helpers.prediction import System
+from helpers.records import SPLITS
 from helpers.systems import CAPTIONERS, LABEL_GRAPH, NEEDS_GRID, ORDER_FREE, build
 from helpers.tasks import Task, make_task
 from helpers.training import FitOptions, fit, predict_all
@@ -38,18 +41,6 @@ class Loaders:
     train: DataLoader
     val: DataLoader
     test: DataLoader
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is the first of cuda, mps, cpu that works; a device that is not there is refused."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda, but torch sees no CUDA device here: use --device cpu")
-    return device
 
 
 def make_encoder(args: argparse.Namespace) -> Encoder | CropEncoder:
@@ -224,8 +215,7 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     started = time.perf_counter()
     fill_defaults(args)
     device = pick_device(args.device)
-    if (args.output / "checkpoint.safetensors").exists() and not args.resume:
-        raise ValueError(f"{args.output} holds a finished run already: choose another --output, or delete it")
+    check_training(args)
     data = load(
         args.data,
         args.data_dir,
@@ -233,18 +223,27 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         download=args.download,
     )
     print(data.describe())
+    _require_splits(data)
     task = make_task(data, args)
     if args.flip is None:
         args.flip = args.system not in CAPTIONERS  # a mirror makes "to the left of" a lie
     encoder = make_encoder(args).to(device)
     config = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    annotations = annotations_id(data.split(split) for split in SPLITS)
     if args.resume and (args.output / "config.json").exists():
-        _refuse_changes(read_json(args.output / "config.json")["arguments"], config)
+        before = read_json(args.output / "config.json")
+        _refuse_changes(before["arguments"], config)
+        if before.get("annotations", annotations) != annotations:  # older runs did not note them
+            raise ValueError(
+                f"--resume, but the images, labels or splits of {data.name} are not those that this run began with: "
+                "bring those back, or train into a new --output"
+            )
     loaders = make_loaders(data, task, encoder, args, device)
     encoded = time.perf_counter()
     system, options = make_system(data, task, encoder, args)
     write_json(
-        args.output / "config.json", {"arguments": config, "options": options, "encoder": encoder.name}
+        args.output / "config.json",
+        {"arguments": config, "options": options, "encoder": encoder.name, "annotations": annotations},
     )
     fit_options = FitOptions(
         epochs=args.epochs,
@@ -298,6 +297,16 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         half=args.half,
     )
     return metrics
+
+
+def _require_splits(data: AnnotatedImages) -> None:
+    """Training selects on val and is judged on test, so it needs all three."""
+    empty = [split for split in SPLITS if not data.split(split)]
+    if empty:
+        raise ValueError(
+            f"{data.name}: no image is in {' and '.join(empty)}, and training needs train, val and test: put images "
+            "into each (column `split` of a CSV; without this column 15 % of the images are val and 15 % are test)"
+        )
 
 
 def _refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Which images are these? Their content tells, not their names or places. Taught in notebook 02."""
+"""Which images, which annotations are these? Their content tells, not their names or places. Taught in notebook 02."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from helpers.files import read_json, write_text
 from helpers.images import open_image
+from helpers.records import Record
 
 SETTLED = 2 * 10**9  # ns; a file changed within the last two seconds may change again within its time stamp
 
@@ -60,3 +61,12 @@ def fingerprint(paths: Sequence[Path], index: Path, *, progress: bool = True) ->
         with suppress(OSError):  # a folder that may only be read: hash again next time
             write_text(index, json.dumps({**known, **new}))
     return hashlib.sha256("".join(sha256 for _, _, sha256 in entries).encode()).hexdigest()
+
+
+def annotations_id(splits: Iterable[Sequence[Record]]) -> str:
+    """sha256 over the file names, labels and captions of the images, split by split and in their order.
+
+    The folders that they lie in do not count: a data set may be moved.
+    """
+    found = [[(record.path.name, record.labels, record.captions) for record in split] for split in splits]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()

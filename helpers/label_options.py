@@ -12,6 +12,7 @@ from helpers.crops import layout
 from helpers.datasets import AnnotatedImages
 from helpers.glove import load_glove
 from helpers.label_graph import ADJACENCIES, cooccurrence_prior, cosine_prior, neighbours
+from helpers.options import real, whole
 
 PRIORS = ("cooccurrence", "glove")
 HIDDEN = 256
@@ -61,11 +62,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the labels (default: random; query2label: learned)",
     )
     g.add_argument(
-        "--layers", type=int, default=1, help="times that labels look at the image (default: %(default)s)"
+        "--layers",
+        type=whole(1),
+        default=1,
+        help="times that labels look at the image (default: %(default)s)",
     )
     g.add_argument("--tie-layers", action=yes_or_no, default=False, help="one layer, used again each time")
-    g.add_argument("--heads", type=int, default=4, help="of each attention (default: %(default)s)")
-    g.add_argument("--layer-dropout", type=float, default=0.1, help="in the layers (default: %(default)s)")
+    g.add_argument("--heads", type=whole(1), default=4, help="of each attention (default: %(default)s)")
+    g.add_argument(
+        "--layer-dropout", type=real(0, 1), default=0.1, help="in the layers (default: %(default)s)"
+    )
     g.add_argument(
         "--labels-first",
         action=yes_or_no,

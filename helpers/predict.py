@@ -22,8 +22,9 @@ from helpers.captioner import Captioner, Decoding
 from helpers.checkpoints import Checkpoint, load_checkpoint
 from helpers.crops import layout, on_image
 from helpers.files import replacing
-from helpers.images import open_image
+from helpers.images import DataError, open_image
 from helpers.label_decoder import LabelDecoder
+from helpers.options import pick_device, real, require_folder, whole
 from helpers.prediction import Prediction
 from helpers.transforms import eval_transform
 
@@ -126,7 +127,10 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("images", nargs="+", type=Path, help="image files")
     p.add_argument(
-        "--checkpoint", type=Path, required=True, help="checkpoint.safetensors of a training folder"
+        "--checkpoint",
+        type=Path,
+        required=True,
+        help="checkpoint.safetensors of a training folder, or the folder",
     )
     p.add_argument("--output", type=Path, help="folder for the pictures (default: beside each image)")
     p.add_argument(
@@ -137,29 +141,37 @@ def parser() -> argparse.ArgumentParser:
     g = p.add_argument_group("captioners")
     g.add_argument(
         "--beam",
-        type=int,
+        type=whole(1),
         help="sentences that a beam search keeps; 1 is greedy (default: as it was trained)",
     )
     g.add_argument(
         "--temperature",
-        type=float,
+        type=real(0),
         default=0.0,
         help="draw the words, above 1 wilder (default: 0, no drawing)",
     )
     g.add_argument("--seed", type=int, default=0, help="of the drawing (default: %(default)s)")
-    p.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    p.add_argument("--device", default="cpu", help="auto, cpu, cuda or mps (default: %(default)s)")
     return p
 
 
 def run(args: argparse.Namespace) -> None:
-    """Label or caption every image; pictures are <name>-labels.png or -caption.png, film strips -attention.png."""
+    """Label or caption every image; pictures are <name>-labels.png or -caption.png, film strips -attention.png.
+
+    An image that cannot be read does not keep the others from their labels. Raises DataError after the last of them.
+    """
     from helpers.plots import image_grid, labelled_image, to_png
 
-    checkpoint = load_checkpoint(args.checkpoint, device=args.device)
+    device = pick_device(args.device)
+    if args.output is not None:
+        require_folder(args.output)
+    images = list(dict.fromkeys(args.images))
+    _refuse_same_pictures(images, args.output)
+    checkpoint = load_checkpoint(args.checkpoint, device=device)
     system = checkpoint.system
     if isinstance(system, Captioner):
         if args.beam is not None or args.temperature:
-            generator = torch.Generator(args.device).manual_seed(args.seed)
+            generator = torch.Generator(device).manual_seed(args.seed)
             system.decoding = Decoding(beam=args.beam or 1, temperature=args.temperature, generator=generator)
     elif args.beam is not None or args.temperature:
         raise ValueError(
@@ -167,8 +179,13 @@ def run(args: argparse.Namespace) -> None:
         )
     if args.attention:
         require_attention(checkpoint, args.checkpoint)
-    for path in args.images:
-        image = open_image(path)
+    unreadable = []
+    for path in images:
+        try:
+            image = open_image(path)
+        except DataError as error:
+            unreadable.append(str(error))
+            continue
         prediction = predict_images(checkpoint, [image])
         print(f"{path}")
         if isinstance(system, Captioner):
@@ -192,6 +209,20 @@ def run(args: argparse.Namespace) -> None:
             with replacing(target) as temporary:
                 temporary.write_bytes(to_png(film_of(prediction, checkpoint, image)))
             print(f"  attention: {target}")
+    if unreadable:
+        raise DataError("\nerror: ".join(unreadable))
+
+
+def _refuse_same_pictures(images: list[Path], output: Path | None) -> None:
+    """Raise ValueError where the picture of one image would replace that of another."""
+    pictures: dict[Path, Path] = {}
+    for path in images:
+        target = (output or path.parent) / path.stem
+        if (other := pictures.setdefault(target, path)) != path:
+            raise ValueError(
+                f"the pictures of {other} and of {path} would be the same file, {target}-…png: label them one after "
+                "the other, each with an --output of its own"
+            )
 
 
 def main(argv: list[str] | None = None) -> int:

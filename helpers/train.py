@@ -8,6 +8,7 @@ once, at the end.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from helpers.experiment import run
 from helpers.files import DATA
 from helpers.label_options import add_arguments
 from helpers.labels import ORDERS
+from helpers.options import real, whole
 from helpers.systems import SYSTEMS
 from helpers.words import TOKENIZERS
 
@@ -41,13 +43,23 @@ class _Parser(argparse.ArgumentParser):
         return [] if line.lstrip().startswith("#") else line.split(maxsplit=1)
 
 
+def _systems() -> str:
+    """A line a system: the first of its docstring, without what it says of the code."""
+    lines = {name: (make.__doc__ or "").partition("\n")[0] for name, make in SYSTEMS.items()}
+    brief = {
+        name: re.split(r" Taught in| \(options of|, `LabelLSTM|; with image_first", line)[0]
+        for name, line in lines.items()
+    }
+    return "\n".join(f"  {name:<20} {line.replace('`', '').rstrip('.')}" for name, line in brief.items())
+
+
 def parser() -> argparse.ArgumentParser:
     """All options with their defaults."""
     p = _Parser(
         prog="python -m helpers.train",
         description="Train an annotation system, select on validation, evaluate on test.\n"
         "@FILE reads options from a file, such as those in docs/recipes.",
-        epilog=EXAMPLES,
+        epilog=f"systems:\n{_systems()}\n\n{EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         fromfile_prefix_chars="@",
     )
@@ -55,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument(
         "--data",
         default="scenes",
-        help="scenes, corel5k, coco2014, coco2017, voc2007, flickr8k, or a folder of yours",
+        help="scenes, corel5k, coco2014, coco2017, voc2007, flickr8k, or a folder of yours with a labels.csv (default: %(default)s)",
     )
     g.add_argument(
         "--data-dir", type=Path, help="where the data set lies (default: data/<name> of the course)"
@@ -68,12 +80,12 @@ def parser() -> argparse.ArgumentParser:
         help="torchvision name, timm:<name>, or scenes_cnn (default: scenes_cnn on scenes, else resnet50)",
     )
     g.add_argument("--weights", help="imagenet, scenes, none, or a file (default: what the backbone has)")
-    g.add_argument("--image-size", type=int, help="side in pixels (default: the backbone's own)")
+    g.add_argument("--image-size", type=whole(1), help="side in pixels (default: the backbone's own)")
     g.add_argument(
         "--freeze",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="keep the encoder as it is and cache its features",
+        help="keep the encoder as it is and cache its features (default: yes)",
     )
     g.add_argument(
         "--crops",
@@ -82,7 +94,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="LEVEL",
         help="look at LEVEL x LEVEL tiles of the image as well, each --image-size / LEVEL large (default: 0, none)",
     )
-    g.add_argument("--cache-dir", type=Path, default=DATA / "features", help="folder of the feature cache")
+    g.add_argument(
+        "--cache-dir",
+        type=Path,
+        default=DATA / "features",
+        help="folder of the feature cache (default: data/features of the course)",
+    )
     g.add_argument(
         "--flip",
         action=argparse.BooleanOptionalAction,
@@ -90,7 +107,7 @@ def parser() -> argparse.ArgumentParser:
     )
     g.add_argument(
         "--cutout",
-        type=float,
+        type=real(0, 1, up_to=True),
         default=0.0,
         metavar="SHARE",
         help="with --no-freeze: a hole of this share of the side in each training image (default: none)",
@@ -102,7 +119,7 @@ def parser() -> argparse.ArgumentParser:
     )
     g = p.add_argument_group("system")
     g.add_argument(
-        "--system", default="ria", choices=sorted(SYSTEMS), help="which system (default: %(default)s)"
+        "--system", default="ria", choices=sorted(SYSTEMS), help="which one, see below (default: %(default)s)"
     )
     g.add_argument(
         "--order",
@@ -111,17 +128,17 @@ def parser() -> argparse.ArgumentParser:
     )
     g.add_argument(
         "--hidden",
-        type=int,
+        type=whole(0),
         help="units of the LSTM (default: 512, captioners and lcnet 256), or of a hidden layer of bce (default: none)",
     )
     g.add_argument(
         "--embedding",
-        type=int,
+        type=whole(1),
         help="size of the embedding of labels or words (default: 300; cnn_rnn 64, captioners 256)",
     )
     g.add_argument(
         "--feature-dropout",
-        type=float,
+        type=real(0, 1),
         default=0.5,
         help="on the image feature of a decoder (default: %(default)s)",
     )
@@ -129,26 +146,32 @@ def parser() -> argparse.ArgumentParser:
         "--standardize",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="give the features of a decoder mean 0 and variance 1",
+        help="give the features of a decoder mean 0 and variance 1 (default: yes)",
     )
     g.add_argument(
         "--input-dropout",
-        type=float,
+        type=real(0, 1),
         default=0.0,
         help="on the embedding of the last label (default: %(default)s)",
     )
     g.add_argument(
-        "--output-dropout", type=float, default=0.3, help="before a decoder's scores (default: %(default)s)"
+        "--output-dropout",
+        type=real(0, 1),
+        default=0.3,
+        help="before a decoder's scores (default: %(default)s)",
     )
     g.add_argument(
-        "--attention-size", type=int, default=512, help="units of the attention (default: %(default)s)"
+        "--attention-size", type=whole(1), default=512, help="units of the attention (default: %(default)s)"
     )
     g.add_argument(
-        "--attention-dropout", type=float, default=0.3, help="on the grid it looks at (default: %(default)s)"
+        "--attention-dropout",
+        type=real(0, 1),
+        default=0.3,
+        help="on the grid it looks at (default: %(default)s)",
     )
     g.add_argument(
         "--attention-penalty",
-        type=float,
+        type=real(0),
         default=0.0,
         help="asks it to look everywhere once (default: %(default)s)",
     )
@@ -156,15 +179,15 @@ def parser() -> argparse.ArgumentParser:
         "--glove", type=Path, help="GloVe text file; its vectors become the frozen label embedding"
     )
     g.add_argument(
-        "--label-smoothing", type=float, default=0.0, help="of the sequence loss (default: %(default)s)"
+        "--label-smoothing", type=real(0, 1), default=0.0, help="of the sequence loss (default: %(default)s)"
     )
     g.add_argument(
         "--beam-width",
-        type=int,
+        type=whole(1),
         help="sequences that the search for the labels keeps; 1 is greedy (default: 1; 5 for cnn_rnn)",
     )
     g.add_argument(
-        "--top-k", type=int, help="of a decoder: name exactly so many labels (default: it decides)"
+        "--top-k", type=whole(1), help="of a decoder: name exactly so many labels (default: it decides)"
     )
     g.add_argument(
         "--image-first",
@@ -174,7 +197,7 @@ def parser() -> argparse.ArgumentParser:
     )
     g.add_argument(
         "--pretrain-epochs",
-        type=int,
+        type=whole(0),
         default=0,
         help="of sr_cnn_rnn: so many epochs start the decoder from the true labels, before it is joined with what "
         "the CNN answers (default: %(default)s)",
@@ -212,20 +235,20 @@ def parser() -> argparse.ArgumentParser:
     )
     g.add_argument(
         "--teacher-forcing",
-        type=float,
+        type=real(0, 1, up_to=True),
         default=0.0,
         metavar="SHARE",
         help="share of the images that read their true labels, in --order, at the start (default: %(default)s)",
     )
     g.add_argument(
         "--teacher-forcing-epochs",
-        type=int,
+        type=whole(1),
         metavar="N",
         help="that share falls to 0 in so many epochs (default: half of them)",
     )
     g.add_argument(
         "--auxiliary-bce",
-        type=float,
+        type=real(0),
         default=0.0,
         metavar="WEIGHT",
         help="also learn to score every label from the image feature (default: %(default)s)",
@@ -238,7 +261,7 @@ def parser() -> argparse.ArgumentParser:
     g = p.add_argument_group("captioning (captioner, attention_captioner)")
     g.add_argument(
         "--min-count",
-        type=int,
+        type=whole(1),
         default=5,
         help="words less frequent in the training captions are <unk> (default: %(default)s)",
     )
@@ -256,29 +279,36 @@ def parser() -> argparse.ArgumentParser:
     )
     g.add_argument(
         "--max-words",
-        type=int,
+        type=whole(1),
         default=50,
         help="words of a sentence at most, or of the longest training caption (default: %(default)s)",
     )
     add_arguments(p)
     g = p.add_argument_group("training")
     g.add_argument(
-        "--epochs", type=int, default=20, help="passes over the training images (default: %(default)s)"
+        "--epochs", type=whole(1), default=20, help="passes over the training images (default: %(default)s)"
     )
-    g.add_argument("--batch-size", type=int, default=64, help="images a step (default: %(default)s)")
-    g.add_argument("--lr", type=float, default=1e-3, help="highest learning rate (default: %(default)s)")
-    g.add_argument("--weight-decay", type=float, default=1e-2, help="of AdamW (default: %(default)s)")
+    g.add_argument("--batch-size", type=whole(1), default=64, help="images a step (default: %(default)s)")
     g.add_argument(
-        "--clip-norm", type=float, default=5.0, help="largest gradient norm (default: %(default)s)"
+        "--lr", type=real(0, above=True), default=1e-3, help="highest learning rate (default: %(default)s)"
+    )
+    g.add_argument("--weight-decay", type=real(0), default=1e-2, help="of AdamW (default: %(default)s)")
+    g.add_argument(
+        "--clip-norm",
+        type=real(0, above=True),
+        default=5.0,
+        help="largest gradient norm (default: %(default)s)",
     )
     g.add_argument(
         "--ema",
-        type=float,
+        type=real(0, 1),
         default=0.99,
         metavar="DECAY",
         help="average the weights over about 1 / (1 - DECAY) steps; 0 for none (default: %(default)s)",
     )
-    g.add_argument("--patience", type=int, help="stop after this many epochs without gain (default: never)")
+    g.add_argument(
+        "--patience", type=whole(1), help="stop after this many epochs without gain (default: never)"
+    )
     g.add_argument(
         "--select",
         help="validation metric that picks the best epoch (default: mAP where all labels are scored, BLEU-4 for captions, CF1 else)",
@@ -288,7 +318,7 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
     g.add_argument("--amp", action="store_true", help="bfloat16 autocast")
     g.add_argument(
-        "--num-workers", type=int, default=0, help="processes that read images (default: %(default)s)"
+        "--num-workers", type=whole(0), default=0, help="processes that read images (default: %(default)s)"
     )
     g.add_argument(
         "--output",
@@ -321,10 +351,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            f"\ninterrupted: the same command with --resume goes on from {args.output / 'last.pt'}",
-            file=sys.stderr,
-        )
+        last = args.output / "last.pt"
+        mend = f"the same command with --resume goes on from {last}"
+        if not last.exists():
+            mend = "no epoch was over yet, so the same command starts anew"
+            if args.freeze:
+                mend += f"; the features that are encoded already are kept in {args.cache_dir}"
+        print(f"\ninterrupted: {mend}", file=sys.stderr)
         return 130
     print_table(metrics)
     print(f"checkpoint, metrics and configuration are in {args.output}")

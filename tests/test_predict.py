@@ -71,3 +71,60 @@ def test_a_system_without_attention_is_refused_before_anything_is_written(
     error = capsys.readouterr().err
     assert f"({name}) has no attention" in error and "--system attention" in error
     assert not list(tmp_path.glob("*-labels.png"))
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> Path:
+    """A folder with the checkpoint of a classifier."""
+    checkpoint(tmp_path, "bce").rename(tmp_path / "checkpoint.safetensors")
+    return tmp_path
+
+
+def test_pictures_that_would_be_the_same_file_are_refused(names: Path, capsys) -> None:
+    for folder in ("a", "b", "out"):
+        (names / folder).mkdir()
+        Image.new("RGB", (40, 40)).save(names / folder / "x.png")
+    images = [str(names / folder / "x.png") for folder in "ab"]
+    more = ["--checkpoint", str(names / "checkpoint.safetensors")]
+    assert predict.main([*images, *more, "--output", str(names / "out")]) == 1
+    error = capsys.readouterr().err
+    assert all(image in error for image in images)
+    assert not list(names.glob("**/*-labels.png"))
+    assert predict.main([*images, images[0], *more]) == 0
+    assert len(list(names.glob("**/*-labels.png"))) == 2
+
+
+def test_a_broken_image_does_not_stop_the_others(names: Path, capsys) -> None:
+    (names / "a.png").write_bytes(b"no image")
+    Image.new("RGB", (40, 40)).save(names / "b.png")
+    images = [str(names / name) for name in ("a.png", "b.png", "c.png")]
+    assert predict.main([*images, "--checkpoint", str(names)]) == 1
+    out, error = capsys.readouterr()
+    assert "a.png" in error and "c.png" in error and "b.png" not in error
+    assert images[1] in out and (names / "b-labels.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--device", "foo"], "--device foo: there is no such device"),
+        (["--output", __file__], "is a file, not a folder"),
+        (["--checkpoint", "nowhere"], "there is no checkpoint nowhere"),
+    ],
+)
+def test_what_is_wrong_is_one_line(names: Path, capsys, more: list[str], message: str) -> None:
+    Image.new("RGB", (40, 40)).save(names / "b.png")
+    assert predict.main([str(names / "b.png"), "--checkpoint", str(names), *more]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--beam=0", "--temperature=-1"])
+def test_a_number_out_of_range_is_refused_by_the_parser(option: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        predict.main(["x.png", "--checkpoint", "x", option])
+
+
+def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint .*checkpoint\.safetensors"):
+        predict.load_checkpoint(tmp_path)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from helpers import experiment, predict, train
 from helpers.checkpoints import load_checkpoint
 from helpers.files import load_state
 from helpers.scenes import write_scenes
+from helpers.systems import SYSTEMS
 from helpers.training import fit
 
 
@@ -116,9 +118,14 @@ def test_fine_tuning_goes_through_the_images(scenes: Path, tmp_path: Path) -> No
         (["--backbone", "resnet51"], "resnet51"),
         (["--select", "mAPP"], "mAPP"),
         (["--thresholds", "best", "--system", "bce"], "top3"),
-        (["--epochs", "0"], "epochs is 0"),
-        (["--weights", "nofile.pth"], "nofile.pth"),
-        (["--glove", "noglove.txt"], "noglove.txt"),
+        (["--weights", "nofile.pth"], "--weights nofile.pth: there is no such file"),
+        (["--glove", "noglove.txt"], "--glove noglove.txt: there is no such file"),
+        (["--glove", "."], "--glove .: is a folder"),
+        (["--device", "foo"], "--device foo: there is no such device"),
+        (["--device", "meta"], "--device meta: there is no such device"),
+        (["--hidden", "0"], "--hidden 0: only bce"),
+        (["--select", "BLEU-4"], "CF1"),
+        (["--system", "captioner", "--select", "CF1"], "BLEU-4"),
     ],
 )
 def test_what_is_wrong_is_one_line(
@@ -128,6 +135,116 @@ def test_what_is_wrong_is_one_line(
     error = capsys.readouterr().err
     assert "Traceback" not in error
     assert message in error.strip().splitlines()[-1] or message in error
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--hidden", "-1"), ("--label-smoothing", "1"), ("--clip-norm", "0"), ("--weight-decay", "-0.1")),
+        *(("--num-workers", "-1"), ("--feature-dropout", "1"), ("--layer-dropout", "-0.5"), ("--lr", "0")),
+        *(("--lr", "inf"), ("--lr", "nan"), ("--epochs", "0"), ("--batch-size", "0"), ("--ema", "1")),
+        *(("--epochs", "1.5"), ("--input-dropout", "much"), ("--patience", "0")),
+    ],
+)
+def test_a_number_out_of_range_is_refused_by_the_parser(capsys, option: str, value: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        train.main(["--output", "unused", option, value])
+    assert stop.value.code == 2
+    assert f"argument {option}: {value} must be a" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(scenes: Path, tmp_path: Path, capsys) -> None:
+    assert train.main(arguments(scenes, tmp_path / "run", "--device", "cuda")) == 1
+    assert "use --device cpu" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_a_folder_is_refused_before_reading_data(tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file", tmp_path / "file" / "run"):
+        assert train.main(["--data", "nowhere", "--output", str(output)]) == 1
+        assert f"{tmp_path / 'file'} is a file, not a folder" in capsys.readouterr().err
+
+
+def own_images(folder: Path, splits: str) -> Path:
+    """A folder of one image a split and its CSV."""
+    rows = ["file,labels,split"]
+    for number, split in enumerate(splits.split()):
+        Image.new("RGB", (32, 32), (80 * number, 0, 0)).save(folder / f"{number}.png")
+        rows.append(f"{number}.png,{'cat;dog' if number % 2 else 'cat'},{split}")
+    (folder / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("splits", "missing"), [("train val", "test"), ("train test", "val"), ("val test", "train")]
+)
+def test_a_missing_split_is_named_before_anything_is_encoded(tmp_path, capsys, splits, missing) -> None:
+    data = own_images(tmp_path, splits)
+    small = ["--backbone", "scenes_cnn", "--weights", "none", "--cache-dir", str(tmp_path / "features")]
+    assert train.main(["--data", str(data), "--output", str(tmp_path / "run"), *small]) == 1
+    error = capsys.readouterr().err
+    assert f"no image is in {missing}" in error or f"no image is in the {missing} split" in error
+    assert not (tmp_path / "features").exists() and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "more", [["--batch-size", "1"], ["--batch-size", "2", "--system", "bce", "--hidden", "4"]]
+)
+def test_a_batch_of_one_image_trains(tmp_path: Path, more: list[str]) -> None:
+    data = own_images(tmp_path, "train train train val test")
+    small = ["--backbone", "scenes_cnn", "--weights", "none", "--cache-dir", str(tmp_path), "--epochs", "1"]
+    assert train.main(["--data", str(data), "--output", str(tmp_path / "run"), *small, *more]) == 0
+
+
+def test_an_interrupted_run_is_not_overwritten_nor_resumed_on_other_data(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    data = own_images(tmp_path, "train train val test")
+    small = ["--backbone", "scenes_cnn", "--weights", "none", "--cache-dir", str(tmp_path / "features")]
+    command = [
+        "--data",
+        str(data),
+        "--output",
+        str(tmp_path / "run"),
+        "--epochs",
+        "2",
+        "--hidden",
+        "4",
+        *small,
+    ]
+    assert train.main(command) == 0
+    (tmp_path / "run" / "checkpoint.safetensors").unlink()  # as if it had been stopped
+    assert train.main(command) == 1
+    error = capsys.readouterr().err
+    assert "holds an interrupted run" in error and "--resume" in error and "another --output" in error
+    table = (data / "labels.csv").read_text()
+    (data / "labels.csv").write_text(table.replace("cat;dog,train", "cat,train"))
+    assert train.main([*command, "--resume"]) == 1
+    assert "not those that this run began with" in capsys.readouterr().err
+    (data / "labels.csv").write_text(table)
+    assert train.main([*command, "--resume"]) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    del config["annotations"]  # as older runs have it
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    assert train.main([*command, "--resume"]) == 0
+
+
+def test_an_interrupt_while_encoding_says_what_is_kept(scenes, tmp_path, monkeypatch, capsys) -> None:
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "encode_records", stop)
+    assert train.main(arguments(scenes, tmp_path / "run")) == 130
+    error = capsys.readouterr().err
+    assert "--resume" not in error and f"kept in {scenes.parent / 'features'}" in error
+
+
+def test_help_says_what_each_system_is() -> None:
+    text = train.parser().format_help()
+    for name in SYSTEMS:
+        [line] = [line for line in text.splitlines() if line.startswith(f"  {name} ")]
+        assert len(line) > 30
 
 
 def test_a_finished_run_is_not_overwritten(scenes: Path, tmp_path: Path, capsys) -> None:
