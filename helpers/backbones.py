@@ -226,7 +226,8 @@ def _unavailable(name: str, url: str, error: Exception) -> ConnectionError:
 
 def _unknown(name: str, names: Iterable[str], *, prefix: str = "") -> str:
     near = [prefix + n for n in difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)]
-    hint = f"did you mean {' or '.join(near)}?" if near else "torchvision.models.list_models() has the names"
+    lists = "timm.list_models()" if prefix else "torchvision.models.list_models()"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"{lists} has the names."
     return f'unknown backbone "{prefix}{name}": {hint} Others: {SCENES}, and timm\'s as "{TIMM}<name>"'
 
 

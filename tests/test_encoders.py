@@ -241,6 +241,8 @@ def test_unknown_names_are_refused_with_near_ones():
         build_encoder("resnet51", weights=None)
     with pytest.raises(ValueError, match=r"did you mean .*timm:tresnet_m"):
         build_encoder("timm:tresnet_n", weights=None)
+    with pytest.raises(ValueError, match=r": timm\.list_models\(\) has the names\. Others"):
+        build_encoder("timm:nope", weights=None)
 
 
 # --- weights ---------------------------------------------------------------------------------------------------
