@@ -10,6 +10,9 @@
    All three must find the same cost before anything is timed.
 2. `assign` by each method over n, every block full: where "auto" should change over.
 
+3. A whole training step of `attention_mla` at the size of Corel-5k, and the share that `align` has of it; the same
+   step with teacher forcing beside it.
+
 The calls of a comparison take turns of a few milliseconds, so that whatever else the machine does meets all
 of them; a figure is the median over the turns of the wall time of a call, in milliseconds.
 """
@@ -34,6 +37,9 @@ from torch import Tensor
 
 from helpers.alignment import ALIGNMENTS, align, alignment_cost, assign
 from helpers.assignment import MOST_PERMUTATIONS
+from helpers.batch import Batch, Features
+from helpers.labels import Vocabulary, to_multi_hot
+from helpers.systems import build
 
 # "At least this many times faster", by device: (than the python loop, than the scipy loop).
 TARGETS = {"cpu": (10.0, 1.0), "cuda": (50.0, 5.0)}
@@ -221,6 +227,37 @@ def compare(device: str, repeats: int, seed: int, clock: Callable[[], float]) ->
     return rows
 
 
+def training_step(device: str, repeats: int, seed: int, clock: Callable[[], float]) -> dict:
+    """ms of loss and backward of a decoder with attention on 64 images of 49 cells of 1280, with Corel-5k's labels."""
+    logits, labels, lengths = (x.to(device) for x in make_batch(64, 261, "corel", seed))
+    generator = torch.Generator().manual_seed(seed)
+    grid = torch.randn(64, 49, 1280, generator=generator).to(device)
+    index = torch.arange(64, device=device)
+    batch = Batch(index, labels, lengths, to_multi_hot(labels, 260), features=Features(grid.mean(1), grid))
+    vocabulary = Vocabulary([f"label {i}" for i in range(260)])
+    calls: dict[str, Callable[[], object]] = {"align": partial(align, logits, labels, lengths)}
+    for name in ("attention", "attention_mla", "attention_pla"):
+        torch.manual_seed(seed)
+        system = build(name, vocabulary, 1280, max_labels=5, attention_size=256).to(device).train()
+
+        def step(system: torch.nn.Module = system) -> None:
+            system.zero_grad()
+            system.loss(batch).backward()
+
+        calls[name] = step
+    ms = interleaved(calls, device, repeats, clock)
+    return {"device": device, "ms": ms, "share": ms["align"] / ms["attention_mla"]}
+
+
+def print_training_step(row: dict) -> None:
+    ms = row["ms"]
+    print(
+        f"\na training step, {row['device']}: teacher forcing {ms['attention']:.0f} ms, MLA {ms['attention_mla']:.0f} ms, "
+        f"PLA {ms['attention_pla']:.0f} ms; the alignment alone {ms['align']:.2f} ms, {100 * row['share']:.1f} % of a step "
+        f"(target: at most 5 %, {'met' if row['share'] <= 0.05 else 'MISSED'})"
+    )
+
+
 def crossover(device: str, batch: int, repeats: int, seed: int, clock: Callable[[], float]) -> list[dict]:
     """One row a size n: each method on (batch, n, n), every block full."""
     rows, dropped = [], set()
@@ -301,18 +338,21 @@ def main() -> None:
 
     about = environment() | {"clock": options.clock}
     print(", ".join(f"{name} {value}" for name, value in about.items()))
-    comparison, sizes = [], []
+    comparison, sizes, steps = [], [], []
     for device in options.devices:
         # Processor time means nothing while the work is on a GPU.
         clock = time.process_time if options.clock == "processor" and device == "cpu" else time.perf_counter
         comparison += compare(device, options.repeats, options.seed, clock)
         print_comparison([row for row in comparison if row["device"] == device])
+        steps.append(training_step(device, options.repeats, options.seed, clock))
+        print_training_step(steps[-1])
         for batch in (32, 256):
             rows = crossover(device, batch, options.repeats, options.seed, clock)
             print_crossover(rows)
             sizes += rows
     if options.output:
         report = {"environment": about, "seed": options.seed, "comparison": comparison, "crossover": sizes}
+        report["training_step"] = steps
         temporary = options.output.with_suffix(options.output.suffix + ".tmp")
         temporary.write_text(json.dumps(report, indent=2) + "\n")
         temporary.replace(options.output)
