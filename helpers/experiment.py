@@ -15,7 +15,7 @@ import torchvision
 from torch.utils.data import DataLoader
 
 from helpers.captions import caption_loader
-from helpers.checkpoints import save_checkpoint
+from helpers.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from helpers.crops import CropEncoder, build_crop_encoder
 from helpers.datasets import AnnotatedImages, ImageDataset, load, make_loader
 from helpers.encoders import Encoder
@@ -210,6 +210,36 @@ def make_system(
     return system, options
 
 
+def take_encoder(encoder: Encoder | CropEncoder, before: Checkpoint) -> None:
+    """The weights of an encoder that was trained before; it must be of the same kind and size."""
+    theirs = before.system.encoder
+    if (encoder.name, encoder.preprocessing.size) != (theirs.name, before.preprocessing.size):
+        raise ValueError(
+            f"the checkpoint has the encoder {theirs.name} at {before.preprocessing.size} px, but this run has "
+            f"{encoder.name} at {encoder.preprocessing.size} px: choose the same --backbone and --image-size"
+        )
+    encoder.load_state_dict(theirs.state_dict())
+    encoder.preprocessing = before.preprocessing
+
+
+def take_system(system: System, before: Checkpoint) -> None:
+    """All the rest of a system that was trained before; names and shapes must be the same."""
+
+    def without_encoder(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: x for name, x in state.items() if not name.startswith("encoder.")}
+
+    ours, theirs = without_encoder(system.state_dict()), without_encoder(before.system.state_dict())
+    sizes = [{name: tuple(x.shape) for name, x in state.items()} for state in (ours, theirs)]
+    other = sorted(name for name in ours.keys() | theirs.keys() if sizes[0].get(name) != sizes[1].get(name))
+    if other or system.vocabulary != before.vocabulary:
+        found = f"these differ: {', '.join(other[:5])}" if other else "it has other labels"
+        raise ValueError(
+            f"--init-from goes on with a system of the same kind, size and labels, but {found}; --init-encoder takes the "
+            "encoder alone"
+        )
+    system.load_state_dict(theirs, strict=False)
+
+
 def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Train, select, calibrate, test; leave everything in `args.output`. Returns the metrics by split."""
     started = time.perf_counter()
@@ -228,6 +258,9 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     if args.flip is None:
         args.flip = args.system not in CAPTIONERS  # a mirror makes "to the left of" a lie
     encoder = make_encoder(args).to(device)
+    if args.init_encoder or args.init_from:
+        earlier = load_checkpoint(args.init_from or args.init_encoder)
+        take_encoder(encoder, earlier)
     config = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
     annotations = annotations_id(data.split(split) for split in SPLITS)
     if args.resume and (args.output / "config.json").exists():
@@ -241,6 +274,8 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     loaders = make_loaders(data, task, encoder, args, device)
     encoded = time.perf_counter()
     system, options = make_system(data, task, encoder, args)
+    if args.init_from:
+        take_system(system, earlier)
     write_json(
         args.output / "config.json",
         {"arguments": config, "options": options, "encoder": encoder.name, "annotations": annotations},
@@ -250,10 +285,13 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         learning_rate=args.lr,
         weight_decay=args.weight_decay,
         clip_norm=args.clip_norm,
-        ema_decay=args.ema,
+        ema_decay=0.0 if args.swa else args.ema,
         patience=args.patience,
         amp=args.amp,
         seed=args.seed,
+        schedule=args.schedule,
+        average="swa" if args.swa else None,
+        encoder_rate=args.encoder_rate,
     )
     history = fit(
         system,

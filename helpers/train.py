@@ -20,6 +20,7 @@ from helpers.label_options import add_arguments
 from helpers.labels import ORDERS
 from helpers.options import real, whole
 from helpers.systems import SYSTEMS
+from helpers.training import SCHEDULES
 from helpers.words import TOKENIZERS
 
 COUNTS = {"N+": 0, "loss": 3, "named_labels": 1, "repeats": 2}  # of metrics that are no shares
@@ -305,6 +306,31 @@ def parser() -> argparse.ArgumentParser:
         default=0.99,
         metavar="DECAY",
         help="average the weights over about 1 / (1 - DECAY) steps; 0 for none (default: %(default)s)",
+    )
+    g.add_argument(
+        "--swa",
+        action="store_true",
+        help="instead, the plain mean of the weights after every fourth step from the start (for --schedule cyclic)",
+    )
+    g.add_argument(
+        "--schedule",
+        default="one-cycle",
+        choices=SCHEDULES,
+        help="of the learning rate: up and down once, a fall every four steps, or constant (default: %(default)s)",
+    )
+    g.add_argument(
+        "--encoder-rate",
+        type=real(0),
+        default=1.0,
+        metavar="FACTOR",
+        help="of the encoder's learning rate, with --no-freeze (default: %(default)s)",
+    )
+    earlier = g.add_mutually_exclusive_group()
+    earlier.add_argument(
+        "--init-encoder", type=Path, metavar="CHECKPOINT", help="start from the encoder of an earlier run"
+    )
+    earlier.add_argument(
+        "--init-from", type=Path, metavar="CHECKPOINT", help="start from all weights of an earlier run"
     )
     g.add_argument(
         "--patience", type=whole(1), help="stop after this many epochs without gain (default: never)"

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 from tqdm.auto import tqdm
 
 from helpers.batch import Batch
@@ -19,14 +19,24 @@ from helpers.files import load_state, save_state
 from helpers.metrics import multilabel_metrics, sequence_metrics
 
 Metrics = dict[str, float]
+SCHEDULES = ("one-cycle", "cyclic", "constant")
+AVERAGES = ("none", "ema", "swa")
+CYCLE = 4  # steps
 
 
 @dataclass(frozen=True)
 class FitOptions:
     """How to train. Times are in epochs, rates per step.
 
-    The learning rate follows one cycle (OneCycleLR): up to `learning_rate` over the first `warmup` share of all
-    steps, then down to nearly 0 along a cosine. So `epochs` shapes the whole schedule, not only its end.
+    schedule: "one-cycle": the learning rate goes up to `learning_rate` over the first `warmup` share of all steps,
+        then down to nearly 0 along a cosine (OneCycleLR). So `epochs` shapes the whole schedule, not only its end.
+        "cyclic": again and again from `learning_rate` down to a thousandth of it in a line of `CYCLE` steps.
+        "constant": `learning_rate` at every step.
+    average: "none"; "ema": of the weights, each step fading by `ema_decay`; "swa": the plain mean of the weights at
+        the end of every cycle of the cyclic schedule, or of every `CYCLE` steps of another (Izmailov et al., "Averaging
+        Weights Leads to Wider Optima and Better Generalization", UAI 2018). The running statistics of batch-norms
+        are averaged alike. The averaged weights are the ones judged and kept. None: "ema" where `ema_decay` is not 0.
+    encoder_rate: factor of the learning rate for parameters named `encoder.…`.
     """
 
     epochs: int = 30
@@ -34,16 +44,29 @@ class FitOptions:
     weight_decay: float = 1e-2  # AdamW's own default; applied to matrices, not to biases and norms
     warmup: float = 0.2
     clip_norm: float = 5.0  # largest gradient norm; LSTMs rarely pass it, but one bad batch can
-    ema_decay: float = 0.0  # 0: no averaging; else the averaged weights are the ones judged and kept
+    ema_decay: float = 0.0
     patience: int | None = None  # stop after this many epochs without a better validation value
     amp: bool = False  # bfloat16 autocast: needs no gradient scaler
     seed: int = 0
+    schedule: str = "one-cycle"
+    average: str | None = None
+    encoder_rate: float = 1.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"epochs is {self.epochs}; training needs at least 1")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"there is no schedule {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
+        if self.average is None:
+            object.__setattr__(self, "average", "ema" if self.ema_decay else "none")
+        if self.average not in AVERAGES:
+            raise ValueError(f"there is no average {self.average!r}; choose one of {', '.join(AVERAGES)}")
+        if (self.average == "ema") != bool(self.ema_decay):
+            raise ValueError(f"average is {self.average!r}, but ema_decay {self.ema_decay}: they must agree")
+        if self.encoder_rate < 0:
+            raise ValueError(f"encoder_rate is {self.encoder_rate}; it must be at least 0")
         if self.patience is not None and self.patience < 1:
             raise ValueError(
                 f"patience is {self.patience}; it must be at least 1, or None to never stop early"
@@ -143,24 +166,11 @@ def fit(
     if not parameters:
         raise ValueError("the model has no parameter to train: everything is frozen")
     steps = len(loader)
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=options.learning_rate,
-    )
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=options.learning_rate,
-        total_steps=options.epochs * steps + 1,  # one more than used: no step of the last epoch has rate 0
-        pct_start=options.warmup,
-    )
-    ema = None
-    if options.ema_decay:
-        ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay), use_buffers=True)
-    judged = ema.module if ema is not None else model
-    run = _Run(output, options, model, ema, optimizer, scheduler, select)
+    optimizer = torch.optim.AdamW(parameter_groups(model, options), lr=options.learning_rate)
+    scheduler = make_schedule(optimizer, options, total_steps=options.epochs * steps)
+    averaged = make_average(model, options)
+    judged = averaged.module if averaged is not None else model
+    run = _Run(output, options, model, averaged, optimizer, scheduler, select)
     if resume:
         run.restore(device)
     bar = tqdm(
@@ -178,7 +188,7 @@ def fit(
                 loader.generator.manual_seed(options.seed * 1_000_003 + run.epoch)
             model.train()
             train_loss = _train_epoch(
-                model, loader, optimizer, scheduler, ema, parameters, options, device, bar
+                model, loader, optimizer, scheduler, averaged, parameters, options, device, bar
             )
             metrics = validate(judged)
             if select not in metrics:
@@ -203,7 +213,61 @@ def fit(
     return run.history
 
 
-def _train_epoch(model, loader, optimizer, scheduler, ema, parameters, options, device, bar) -> float:
+def parameter_groups(model: nn.Module, options: FitOptions) -> list[dict]:
+    """What AdamW is given: weight decay for matrices only, a rate of its own for the encoder."""
+    groups = []
+    for of_encoder in (False, True):
+        rate = options.learning_rate * (options.encoder_rate if of_encoder else 1.0)
+        own = [
+            p
+            for name, p in model.named_parameters()
+            if p.requires_grad and name.startswith("encoder.") == of_encoder
+        ]
+        for decay, chosen in (
+            (options.weight_decay, [p for p in own if p.ndim > 1]),
+            (0.0, [p for p in own if p.ndim <= 1]),
+        ):
+            if chosen or not of_encoder:
+                groups.append({"params": chosen, "weight_decay": decay, "lr": rate})
+    return groups
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, options: FitOptions, *, total_steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rate of every step, see `FitOptions`."""
+    if options.schedule == "one-cycle":
+        total_steps += 1  # one more than used: no step of the last epoch has rate 0
+        warmup = options.warmup
+        if abs(warmup * total_steps - 1) < 1e-6:
+            warmup *= 1.5  # a warm-up of exactly one step makes OneCycleLR divide by its length less one
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=[group["lr"] for group in optimizer.param_groups],
+            total_steps=total_steps,
+            pct_start=warmup,
+        )
+    if options.schedule == "constant":
+        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, cycle_factor)
+
+
+def cycle_factor(step: int) -> float:
+    """The cyclic schedule's factor of the learning rate: 1, 0.667, 0.334, 0.001, and again."""
+    return 1.0 - 0.999 * (step % CYCLE) / (CYCLE - 1)
+
+
+def make_average(model: nn.Module, options: FitOptions) -> AveragedModel | None:
+    """The average of the weights, see `FitOptions`."""
+    if options.average == "none":
+        return None
+    function = get_swa_multi_avg_fn()
+    if options.average == "ema":
+        function = get_ema_multi_avg_fn(options.ema_decay)
+    return AveragedModel(model, multi_avg_fn=function, use_buffers=True)
+
+
+def _train_epoch(model, loader, optimizer, scheduler, averaged, parameters, options, device, bar) -> float:
     """One pass over the data; the mean loss of its steps."""
     total = torch.zeros((), device=device)
     count = 0
@@ -216,8 +280,9 @@ def _train_epoch(model, loader, optimizer, scheduler, ema, parameters, options, 
         nn.utils.clip_grad_norm_(parameters, options.clip_norm)
         optimizer.step()
         scheduler.step()
-        if ema is not None:
-            ema.update_parameters(model)
+        # After scheduler.step(), last_epoch counts the steps taken: a cycle is over when it is a multiple of CYCLE.
+        if options.average == "ema" or (options.average == "swa" and scheduler.last_epoch % CYCLE == 0):
+            averaged.update_parameters(model)
         total += loss.detach()
         count += 1
         bar.update()
@@ -233,12 +298,12 @@ def _train_epoch(model, loader, optimizer, scheduler, ema, parameters, options, 
 class _Run:
     """The state of a training run: what is saved after every epoch and restored on resume."""
 
-    def __init__(self, output, options, model, ema, optimizer, scheduler, select) -> None:
+    def __init__(self, output, options, model, averaged, optimizer, scheduler, select) -> None:
         self.output = None if output is None else Path(output)
         self.options, self.select = options, select
         self.parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-        if ema is not None:
-            self.parts["ema"] = ema
+        if averaged is not None:
+            self.parts["average"] = averaged
         self.epoch = 0
         self.history: list[Metrics] = []
         self.best_state: dict[str, Tensor] = {}

@@ -397,7 +397,7 @@ def test_a_resumed_run_mixes_as_the_uninterrupted_one(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train_epochs("broken", stop_after=2)
     resumed = train_epochs("broken", resume=True)
-    for part in ("model", "ema"):
+    for part in ("model", "average"):
         assert all(torch.equal(straight[part][key], resumed[part][key]) for key in straight[part])
     assert int(straight["model"]["steps_taken"]) == 24
 
@@ -486,3 +486,67 @@ def test_batches_that_end_at_different_steps_are_put_together() -> None:
     for rows, said in zip((outputs.said[:6], outputs.said[6:]), alone, strict=True):
         assert torch.equal(rows[:, : said.shape[1]], said)
         assert (rows[:, said.shape[1] :] == STOP).all()
+
+
+# ---------------------------------------------------------------------------- the recipe of three stages
+
+
+def recipe(repository: Path, stage: int, *more: object) -> list[str]:
+    """A stage of docs/recipes, as a command on few images."""
+    (path,) = (repository / "docs" / "recipes").glob(f"orderless_{stage}_*.txt")
+    return [f"@{path}", *map(str, more)]
+
+
+def three_stages(repository: Path, folder: Path, *more: object) -> list[Path]:
+    done: list[Path] = []
+    for stage, last in ((1, ()), (2, ("--init-encoder",)), (3, ("--init-from",))):
+        start = [*last, done[-1]] if last else []
+        assert train.main(recipe(repository, stage, *more, *start, "--output", folder / str(stage))) == 0
+        done.append(folder / str(stage) / "checkpoint.safetensors")
+    return done
+
+
+@pytest.mark.slow
+def test_the_three_stages_on_scenes(repository: Path, scenes: Path, tmp_path: Path) -> None:
+    small = "--data scenes --backbone scenes_cnn --image-size 128 --epochs 1 --batch-size 12 --device cpu"
+    sizes = "--hidden 16 --attention-size 8 --embedding 8"
+    folders = ("--data-dir", scenes, "--cache-dir", tmp_path / "features")
+    one, two, three = three_stages(repository, tmp_path, *small.split(), *sizes.split(), *folders)
+    encoders = [load_checkpoint(path).system.encoder.state_dict() for path in (one, two, three)]
+    learned = [name for name, x in encoders[0].items() if not torch.equal(x, encoders[1][name])]
+    assert learned, "the second stage trains the encoder, too"
+    assert all(torch.equal(x, encoders[2][name]) for name, x in encoders[1].items()), "the third does not"
+    decoders = [load_checkpoint(path).system.decoder.state_dict() for path in (two, three)]
+    # From its best weights, and with a small rate: near, but not the same.
+    moved = [float((x - decoders[1][name]).abs().max()) for name, x in decoders[0].items()]
+    assert 0 < max(moved) < 1e-3
+
+
+@pytest.mark.slow
+def test_the_three_stages_on_real_images(repository: Path, shared: Path, tmp_path: Path) -> None:
+    """A few steps on 50 + 50 images of COCO with the official annotations and an ImageNet encoder."""
+    small = "--data coco2017 --backbone mobilenet_v2 --image-size 64 --epochs 1 --batch-size 16 --device cpu"
+    sizes = "--hidden 16 --attention-size 8 --embedding 8"
+    folders = ("--data-dir", shared / "tiny_coco", "--cache-dir", tmp_path / "features")
+    weights = ("--weights", shared / "weights" / "mobilenet_v2_imagenet.pth")
+    done = three_stages(repository, tmp_path, *small.split(), *sizes.split(), *folders, *weights)
+    assert load_checkpoint(done[-1]).system.method == "pla_released"
+
+
+def test_what_cannot_be_gone_on_with_is_refused(scenes: Path, tmp_path: Path, capsys) -> None:
+    small = "--weights none --epochs 1 --batch-size 48 --device cpu --system ria --hidden 8 --embedding 4"
+    folders = ["--data-dir", scenes, "--cache-dir", scenes.parent / "features"]
+    command = [*map(str, folders), *small.split()]
+    assert train.main([*command, "--output", str(tmp_path / "a")]) == 0
+    file = str(tmp_path / "a" / "checkpoint.safetensors")
+    assert train.main([*command, "--output", str(tmp_path / "b"), "--init-from", file]) == 0
+    (tmp_path / "b" / "checkpoint.safetensors").unlink()  # as if it had been interrupted at the very end
+    assert train.main([*command, "--output", str(tmp_path / "b"), "--init-from", file, "--resume"]) == 0
+    for more, message in [
+        (("--init-from", file, "--hidden", "9"), "these differ: decoder."),
+        (("--init-encoder", file, "--image-size", "64"), "at 128 px, but this run"),
+        (("--init-encoder", str(tmp_path / "none")), "no checkpoint"),
+    ]:
+        capsys.readouterr()
+        assert train.main([*command, "--output", str(tmp_path / "c"), *more]) == 1
+        assert message in capsys.readouterr().err

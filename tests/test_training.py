@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from helpers.batch import Batch, Features
 from helpers.files import load_state
 from helpers.prediction import Prediction
-from helpers.training import FitOptions, evaluate, fit, predict_all
+from helpers.training import FitOptions, evaluate, fit, make_schedule, parameter_groups, predict_all
 
 N, D, C = 40, 6, 3
 
@@ -121,9 +121,9 @@ def test_the_same_seed_gives_the_same_weights(loader) -> None:
     assert not torch.equal(results[0], results[2])
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_a_resumed_run_is_the_uninterrupted_one(loader, tmp_path: Path, ema: float) -> None:
-    options = FitOptions(epochs=5, learning_rate=0.05, ema_decay=ema)
+@pytest.mark.parametrize("more", [{}, {"ema_decay": 0.9}, {"schedule": "cyclic", "average": "swa"}], ids=str)
+def test_a_resumed_run_is_the_uninterrupted_one(loader, tmp_path: Path, more: dict) -> None:
+    options = FitOptions(epochs=5, learning_rate=0.05, **more)
     straight = make_model()
     expected = run(straight, loader, options=options)
 
@@ -139,6 +139,67 @@ def test_a_resumed_run_is_the_uninterrupted_one(loader, tmp_path: Path, ema: flo
     assert history == expected
     assert torch.equal(weights(resumed), weights(straight))
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def steps_of(loader, **options) -> tuple[list[list[float]], list[torch.Tensor], torch.Tensor]:
+    """The rates and the weights after each step of a run of 2 epochs of 5 steps, and the weights it keeps."""
+    model, rates, seen = make_model(), [], []
+    original = torch.optim.AdamW.step
+
+    def record(self, *args, **kwargs):
+        rates.append([group["lr"] for group in self.param_groups])
+        result = original(self, *args, **kwargs)
+        seen.append(weights(model).clone())
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", record)
+        options = FitOptions(epochs=2, learning_rate=0.3, **options)
+        run(model, loader, validate=scripted([1, 2]), select="score", options=options)
+    return rates, seen, weights(model)
+
+
+def test_the_cyclic_schedule_and_the_plain_average(loader) -> None:
+    rates, seen, kept = steps_of(loader, schedule="cyclic", average="swa")
+    cycle = [0.3, 0.2001, 0.1002, 0.0003]
+    assert [r[0] for r in rates] == pytest.approx((cycle * 3)[:10])
+    # After the fourth and the eighth step, when the rate was lowest; the tenth step is in no full cycle.
+    torch.testing.assert_close(kept, (seen[3] + seen[7]) / 2)
+    rates, seen, kept = steps_of(loader, schedule="constant")
+    assert [r[0] for r in rates] == pytest.approx([0.3] * 10)
+    assert torch.equal(kept, seen[-1])
+
+
+@pytest.mark.parametrize("steps", range(1, 12))
+def test_a_run_of_any_number_of_steps(steps: int) -> None:
+    optimizer = torch.optim.AdamW(parameter_groups(make_model(), FitOptions()), lr=1e-3)
+    schedule = make_schedule(optimizer, FitOptions(), total_steps=steps)
+    rates = []
+    for _ in range(steps):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert all(0 < rate <= 1e-3 for rate in rates)
+
+
+def test_the_encoder_has_a_rate_of_its_own(loader) -> None:
+    class WithEncoder(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = nn.Linear(2, 2)
+
+        def loss(self, batch: Batch) -> torch.Tensor:
+            return super().loss(batch) + self.encoder(batch.features.pooled[:, :2]).square().mean()
+
+    model = WithEncoder()
+    groups = parameter_groups(model, FitOptions(learning_rate=0.1, encoder_rate=0.01))
+    rate = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert rate == pytest.approx(
+        {id(p): 0.001 if name.startswith("encoder.") else 0.1 for name, p in model.named_parameters()}
+    )
+    before = model.encoder.weight.detach().clone()
+    run(model, loader, options=FitOptions(epochs=1, encoder_rate=0.0))
+    assert torch.equal(model.encoder.weight, before)
 
 
 def test_resume_refuses_other_options(loader, tmp_path: Path) -> None:
@@ -224,7 +285,15 @@ def test_what_cannot_be_trained_or_selected_is_refused(loader) -> None:
         run(frozen, loader)
     with pytest.raises(ValueError, match="no validation metric 'mAPP'"):
         run(make_model(), loader, select="mAPP", options=FitOptions(epochs=1))
-    for bad in ({"epochs": 0}, {"ema_decay": 1.0}, {"patience": 0}):
+    for bad in (
+        {"epochs": 0},
+        {"ema_decay": 1.0},
+        {"patience": 0},
+        {"schedule": "waltz"},
+        {"average": "median"},
+        {"average": "ema"},
+        {"encoder_rate": -1.0},
+    ):
         with pytest.raises(ValueError, match=next(iter(bad))):
             FitOptions(**bad)
 
