@@ -7,6 +7,7 @@ options, so that a checkpoint can rebuild it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from helpers.attention import AttentionLSTM
 from helpers.captioner import Captioner
 from helpers.classifier import Classifier, ScoringSystem
-from helpers.decoders import LabelLSTM
+from helpers.decoders import Decoder, LabelLSTM
 from helpers.joint_embedding import JointEmbedding
 from helpers.label_decoder import LabelDecoder
 from helpers.label_graph import GraphClassifier
@@ -32,92 +33,70 @@ def bce(
     return Classifier(vocabulary, feature_size, encoder=encoder, **options)
 
 
-def ria(
+SHARED = ("max_labels", "encoder", "label_smoothing", "standardize", "feature_dropout")
+
+
+def _split(options: dict[str, Any], *own: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of the system (`SHARED` and `own`), and all others, which are the decoder's."""
+    names = (*SHARED, *own)
+    return (
+        {name: value for name, value in options.items() if name in names},
+        {name: value for name, value in options.items() if name not in names},
+    )
+
+
+def _sequence(
+    kind: Callable[..., System],
+    decoder: Decoder,
     vocabulary: Vocabulary,
     feature_size: int,
     *,
-    encoder: nn.Module | None = None,
     max_labels: int,
+    encoder: nn.Module | None = None,
     label_smoothing: float = 0.0,
     standardize: bool = True,
     feature_dropout: float = 0.5,
-    **options: Any,
+    **own: Any,
 ) -> System:
+    """What all decoders share; standardize, feature_dropout: see `Standardize`."""
+    return kind(
+        vocabulary,
+        decoder,
+        encoder=encoder,
+        prepare=Standardize(feature_size, feature_dropout) if standardize else None,
+        max_labels=max_labels,
+        label_smoothing=label_smoothing,
+        **own,
+    )
+
+
+def ria(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
     """RIA: an LSTM started from the image names labels one by one.
 
-    standardize, feature_dropout: see `Standardize`. Other options are those of `LabelLSTM`.
+    Options: max_labels, encoder and label_smoothing of `SequenceSystem`; standardize and feature_dropout, see
+    `Standardize`; the others are those of `LabelLSTM`.
     """
-    return SequenceSystem(
-        vocabulary,
-        LabelLSTM(len(vocabulary), feature_size, **options),
-        encoder=encoder,
-        prepare=Standardize(feature_size, feature_dropout) if standardize else None,
-        max_labels=max_labels,
-        label_smoothing=label_smoothing,
-    )
+    ours, theirs = _split(options)
+    decoder = LabelLSTM(len(vocabulary), feature_size, **theirs)
+    return _sequence(SequenceSystem, decoder, vocabulary, feature_size, **ours)
 
 
-def attention(
-    vocabulary: Vocabulary,
-    feature_size: int,
-    *,
-    encoder: nn.Module | None = None,
-    max_labels: int,
-    label_smoothing: float = 0.0,
-    standardize: bool = True,
-    feature_dropout: float = 0.5,
-    attention_penalty: float = 0.0,
-    **options: Any,
-) -> System:
+def attention(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
     """An LSTM that looks at the grid anew before every label. Taught in notebook 04.
 
-    standardize, feature_dropout: see `Standardize`. Other options are those of `AttentionLSTM`.
+    Options: as in `ria`, attention_penalty of `SequenceSystem`, and those of `AttentionLSTM`.
     """
-    return SequenceSystem(
-        vocabulary,
-        AttentionLSTM(len(vocabulary), feature_size, **options),
-        encoder=encoder,
-        prepare=Standardize(feature_size, feature_dropout) if standardize else None,
-        max_labels=max_labels,
-        label_smoothing=label_smoothing,
-        attention_penalty=attention_penalty,
-    )
+    ours, theirs = _split(options, "attention_penalty")
+    decoder = AttentionLSTM(len(vocabulary), feature_size, **theirs)
+    return _sequence(SequenceSystem, decoder, vocabulary, feature_size, **ours)
 
 
-def _order_free(
-    method: str,
-    vocabulary: Vocabulary,
-    feature_size: int,
-    *,
-    encoder: nn.Module | None = None,
-    max_labels: int,
-    label_smoothing: float = 0.0,
-    standardize: bool = True,
-    feature_dropout: float = 0.5,
-    attention_penalty: float = 0.0,
-    feed_stop: bool = True,
-    mask_repeats: bool = False,
-    teacher_forcing: float = 0.0,
-    teacher_forcing_steps: int = 0,
-    auxiliary_bce: float = 0.0,
-    **options: Any,
-) -> System:
-    return OrderFreeSystem(
-        vocabulary,
-        AttentionLSTM(len(vocabulary), feature_size, **options),
-        encoder=encoder,
-        prepare=Standardize(feature_size, feature_dropout) if standardize else None,
-        max_labels=max_labels,
-        method=method,
-        label_smoothing=label_smoothing,
-        attention_penalty=attention_penalty,
-        feed_stop=feed_stop,
-        mask_repeats=mask_repeats,
-        teacher_forcing=teacher_forcing,
-        teacher_forcing_steps=teacher_forcing_steps,
-        auxiliary_bce=auxiliary_bce,
-        feature_size=feature_size,
-    )
+def _order_free(method: str, vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
+    switches = ("feed_stop", "mask_repeats", "teacher_forcing", "teacher_forcing_steps", "auxiliary_bce")
+    ours, theirs = _split(options, "attention_penalty", *switches)
+    decoder = AttentionLSTM(len(vocabulary), feature_size, **theirs)
+    kind = partial(OrderFreeSystem, method=method, feature_size=feature_size)
+    return _sequence(kind, decoder, vocabulary, feature_size, **ours)
 
 
 def attention_mla(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
@@ -139,113 +118,46 @@ def attention_pla(
     return _order_free("pla_released" if released else "pla", vocabulary, feature_size, **options)
 
 
-def cnn_rnn(
-    vocabulary: Vocabulary,
-    feature_size: int,
-    *,
-    encoder: nn.Module | None = None,
-    max_labels: int,
-    label_smoothing: float = 0.0,
-    standardize: bool = True,
-    feature_dropout: float = 0.5,
-    **options: Any,
-) -> System:
+def cnn_rnn(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
     """CNN-RNN: labels, image and LSTM state in one space; with image_first=True its HybridNet configuration.
 
-    standardize, feature_dropout: see `Standardize`. Other options are those of `JointEmbedding`. The paper trains on
-    labels in frequent-first order and decodes with a beam.
+    Options: as in `ria`, and those of `JointEmbedding`. The paper trains on labels in frequent-first order and
+    decodes with a beam.
     """
-    return SequenceSystem(
-        vocabulary,
-        JointEmbedding(len(vocabulary), feature_size, **options),
-        encoder=encoder,
-        prepare=Standardize(feature_size, feature_dropout) if standardize else None,
-        max_labels=max_labels,
-        label_smoothing=label_smoothing,
-    )
+    ours, theirs = _split(options)
+    decoder = JointEmbedding(len(vocabulary), feature_size, **theirs)
+    return _sequence(SequenceSystem, decoder, vocabulary, feature_size, **ours)
 
 
-def sr_cnn_rnn(
-    vocabulary: Vocabulary,
-    feature_size: int,
-    *,
-    encoder: nn.Module | None = None,
-    max_labels: int,
-    label_smoothing: float = 0.0,
-    standardize: bool = True,
-    feature_dropout: float = 0.5,
-    joint: bool = False,
-    pretrain_steps: int = 0,
-    **options: Any,
-) -> System:
+def sr_cnn_rnn(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
     """SR-CNN-RNN: RIA's decoder, started from a probability for every label in place of the image.
 
-    joint, pretrain_steps: see `SemanticRegularisation`. standardize, feature_dropout: see `Standardize`. Other options
-    are those of `LabelLSTM`.
+    Options: as in `ria`, and joint and pretrain_steps of `SemanticRegularisation`.
     """
-    return SemanticRegularisation(
-        vocabulary,
-        LabelLSTM(len(vocabulary), len(vocabulary), **options),
-        feature_size=feature_size,
-        encoder=encoder,
-        prepare=Standardize(feature_size, feature_dropout) if standardize else None,
-        max_labels=max_labels,
-        label_smoothing=label_smoothing,
-        joint=joint,
-        pretrain_steps=pretrain_steps,
-    )
+    ours, theirs = _split(options, "joint", "pretrain_steps")
+    decoder = LabelLSTM(len(vocabulary), len(vocabulary), **theirs)
+    kind = partial(SemanticRegularisation, feature_size=feature_size)
+    return _sequence(kind, decoder, vocabulary, feature_size, **ours)
 
 
-def captioner(
-    vocabulary: Vocabulary,
-    feature_size: int,
-    *,
-    encoder: nn.Module | None = None,
-    max_labels: int,
-    label_smoothing: float = 0.0,
-    standardize: bool = True,
-    feature_dropout: float = 0.5,
-    **options: Any,
-) -> System:
+def captioner(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
     """Sentences: an LSTM that reads the image as its first word, `LabelLSTM(image="step")`. Taught in notebook 07.
 
-    vocabulary: of words, with `<unk>`. max_labels: words at most. The rest as in `ria`.
+    vocabulary: of words, with `<unk>`. Options: as in `ria`; max_labels: words at most.
     """
-    return Captioner(
-        vocabulary,
-        LabelLSTM(len(vocabulary), feature_size, image="step", **options),
-        encoder=encoder,
-        prepare=Standardize(feature_size, feature_dropout) if standardize else None,
-        max_labels=max_labels,
-        label_smoothing=label_smoothing,
-    )
+    ours, theirs = _split(options)
+    decoder = LabelLSTM(len(vocabulary), feature_size, image="step", **theirs)
+    return _sequence(Captioner, decoder, vocabulary, feature_size, **ours)
 
 
-def attention_captioner(
-    vocabulary: Vocabulary,
-    feature_size: int,
-    *,
-    encoder: nn.Module | None = None,
-    max_labels: int,
-    label_smoothing: float = 0.0,
-    standardize: bool = True,
-    feature_dropout: float = 0.5,
-    attention_penalty: float = 0.0,
-    **options: Any,
-) -> System:
+def attention_captioner(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
     """Sentences from an LSTM that looks at the grid anew before every word. Taught in notebook 07.
 
-    vocabulary: of words, with `<unk>`. max_labels: words at most. The rest as in `attention`.
+    vocabulary: of words, with `<unk>`. Options: as in `attention`; max_labels: words at most.
     """
-    return Captioner(
-        vocabulary,
-        AttentionLSTM(len(vocabulary), feature_size, **options),
-        encoder=encoder,
-        prepare=Standardize(feature_size, feature_dropout) if standardize else None,
-        max_labels=max_labels,
-        label_smoothing=label_smoothing,
-        attention_penalty=attention_penalty,
-    )
+    ours, theirs = _split(options, "attention_penalty")
+    decoder = AttentionLSTM(len(vocabulary), feature_size, **theirs)
+    return _sequence(Captioner, decoder, vocabulary, feature_size, **ours)
 
 
 def lcnet(
