@@ -21,8 +21,16 @@ from helpers.train import parser as train_parser
 SHOWN = ("mAP", "OP", "OR", "OF1", "CP", "CR", "CF1", "N+", "repeats", "early_stops")
 CAPTIONS_SHOWN = (
     *("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "loss", "named_labels", "true_labels", "true_captions"),
+    *("stated_colours", "true_colours", "stated_sides", "true_sides"),
 )
-COUNTS = {"N+": 0, "loss": 3, "named_labels": 2, "repeats": 2}  # decimals of what is no share
+COUNTS = {
+    "N+": 0,
+    "loss": 3,
+    "named_labels": 2,
+    "stated_colours": 2,
+    "stated_sides": 2,
+    "repeats": 2,
+}  # decimals of what is no share
 BEGIN, END = "<!-- results: begin (written by benchmarks/results.py) -->", "<!-- results: end -->"
 
 
@@ -68,6 +76,10 @@ LOOKING_CAPTIONER = {
     "scenes, captions": "--system attention_captioner --captions all --hidden 128 --embedding 64 --attention-size 64 "
     "--epochs 6 --lr 1e-2 --feature-dropout 0.1 --attention-dropout 0.1 --output-dropout 0.1"
 }
+DETAILED_CAPTIONER = {
+    "scenes, captions": "--system attention_captioner --cell-details --captions all --hidden 128 --embedding 64 "
+    "--attention-size 64 --epochs 8 --lr 1e-2 --feature-dropout 0.1 --attention-dropout 0 --output-dropout 0.1"
+}
 LCNET = {
     "scenes": "--system lcnet --hidden 64 --epochs 15 --lr 2e-3",
 }
@@ -94,6 +106,7 @@ VARIANTS = (
     ("small attention, PLA as released", SMALL, "--system attention_pla --released-pla"),
     ("captioner", CAPTIONER, ""),
     ("captioner with attention", LOOKING_CAPTIONER, ""),
+    ("captioner with attention, colours and places", DETAILED_CAPTIONER, ""),
     ("lcnet", LCNET, ""),
     ("lcnet, no graph", LCNET, "--graph none"),
     ("ml_gcn", LCNET, "--system ml_gcn"),

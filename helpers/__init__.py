@@ -20,6 +20,7 @@ Data
 Encoders
     weights, scenes_cnn, backbones, encoders           image -> features
     crops                                              the image as tiles and as a whole
+    cell_details                                       the colours in each cell, and its place
     fingerprints, feature_store, encoding, features    the feature cache
 
 Models

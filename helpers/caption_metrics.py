@@ -6,6 +6,7 @@ Taught in notebook 07.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
@@ -14,10 +15,11 @@ from torchmetrics.functional.text import bleu_score
 from helpers.batch import Batch
 from helpers.captioner import Captioner
 from helpers.captions import CaptionRows
+from helpers.files import read_json
 from helpers.labels import decoder_inputs
 from helpers.losses import sequence_cross_entropy
 from helpers.records import Record
-from helpers.scenes import mentioned_labels
+from helpers.scenes import mentioned_colours, mentioned_labels, mentioned_sides
 from helpers.words import tokenize
 
 
@@ -67,12 +69,69 @@ def truth(captions: Iterable[str], labels: Iterable[Sequence[str]]) -> dict[str,
     }
 
 
+def scene_colours(records: Sequence[Record]) -> list[frozenset[tuple[str, str]]] | None:
+    """The (colour, label) pairs that each scene shows, from the annotations beside its images. Notebook 07.
+
+    None where they are not there: where a record is no image of a folder of `scenes.write_scenes`.
+    """
+    found: dict[Path, set[tuple[str, str]]] = {}
+    for folder in {record.path.parent for record in records}:
+        table = folder.parents[1] / f"instances_{folder.name}.json"
+        if not table.is_file():
+            return None
+        content = read_json(table)
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        paths = {image["id"]: folder / image["file_name"] for image in content["images"]}
+        found |= {path: set() for path in paths.values()}
+        for thing in content["annotations"]:
+            if thing.get("colour"):
+                found[paths[thing["image_id"]]].add((thing["colour"], names[thing["category_id"]]))
+    if not all(record.path in found for record in records):
+        return None
+    return [frozenset(found[record.path]) for record in records]
+
+
+def stated_truth(
+    captions: Iterable[str], records: Sequence[Record], colours: Sequence[Iterable[tuple[str, str]]]
+) -> dict[str, float]:
+    """Are the colours and the sides that captions of scenes state those of the picture? Notebook 07.
+
+    `stated_colours`, `stated_sides`: how often a caption states the colour of a thing, or which of two things is to the
+    left or right of the other, on average; counted where the things themselves are there, for `truth` judges that.
+    `true_colours`, `true_sides`: the share of these that is right, or 0 where none is stated. Of several things of a
+    kind one has to fit.
+
+    captions: one an image; records: the images; colours: those of each image, from `scene_colours`.
+    """
+    counts = dict.fromkeys(("colours", "right_colours", "sides", "right_sides"), 0)
+    for caption, record, shown in zip(captions, records, colours, strict=True):
+        pairs = [pair for pair in mentioned_colours(caption) if pair[1] in record.labels]
+        counts["colours"] += len(pairs)
+        counts["right_colours"] += len(set(pairs) & set(shown))
+        for one, side, other in mentioned_sides(caption):
+            places = [(a, b) for a in _middles(record, one) for b in _middles(record, other)]
+            counts["sides"] += bool(places)
+            counts["right_sides"] += any((a < b) == (side == "left") for a, b in places)
+    images = max(len(records), 1)
+    return {
+        "stated_colours": counts["colours"] / images,
+        "true_colours": counts["right_colours"] / max(counts["colours"], 1),
+        "stated_sides": counts["sides"] / images,
+        "true_sides": counts["right_sides"] / max(counts["sides"], 1),
+    }
+
+
+def _middles(record: Record, label: str) -> list[float]:
+    """The x of the middles of a record's boxes of a label, in pixels."""
+    return [box.x + box.width / 2 for box in record.boxes if box.label == label]
+
+
 class CaptionJudge:
-    """Judges a captioner on a split: `judge(system)` -> loss, BLEU-1 to BLEU-4 and, for scenes, `truth`. Notebook 07.
+    """Judges a captioner on a split: `judge(system)` -> loss, BLEU-1 to BLEU-4 and, for scenes, the truth. Notebook 07.
 
     images: the split's images in order, a batch of `Batch` at a time (`make_loader` of an `ImageDataset` or a
         `FeatureDataset`). records: those images. captions: theirs as word ids.
-    check_labels: add `truth`; for scenes only.
+    check_labels: add `truth`, and `stated_truth` where `scene_colours` finds the colours; for scenes only.
 
     Images without a caption are left out. `loss` is the mean over all words and `<stop>`s of all their captions, under
     teacher forcing and without smoothing: exp(loss) is the perplexity. Raises ValueError where no image has a caption.
@@ -93,6 +152,7 @@ class CaptionJudge:
             )
         self.images, self.records, self.captions = images, records, captions
         self.check_labels, self.device = check_labels, device
+        self.colours = scene_colours(records) if check_labels else None
 
     @torch.inference_mode()
     def __call__(self, system: Captioner) -> dict[str, float]:
@@ -112,6 +172,8 @@ class CaptionJudge:
         result["loss"] = float(total) / int((self.captions.lengths + 1).sum())
         if self.check_labels:
             result |= truth(said, [record.labels for record in self.records])
+        if self.colours is not None:
+            result |= stated_truth(said, self.records, self.colours)
         return result
 
     def _loss(self, system: Captioner, features, index: torch.Tensor) -> torch.Tensor:

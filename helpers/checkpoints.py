@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from helpers.crops import CropEncoder, build_crop_encoder, layout
-from helpers.encoders import Encoder
+from helpers.cell_details import AnyEncoder, DetailEncoder, backbone_name
+from helpers.crops import build_crop_encoder, layout
 from helpers.files import replacing
 from helpers.labels import Vocabulary
 from helpers.prediction import System
@@ -39,7 +39,7 @@ class Checkpoint:
 def save_checkpoint(
     path: Path | str,
     system: System,
-    encoder: Encoder | CropEncoder,
+    encoder: AnyEncoder,
     *,
     name: str,
     options: dict[str, Any],
@@ -63,8 +63,9 @@ def save_checkpoint(
         "options": options,
         "labels": list(system.vocabulary.labels),
         "encoder": {
-            "name": encoder.encoder.name if isinstance(encoder, CropEncoder) else encoder.name,
+            "name": backbone_name(encoder),
             "crops": layout(encoder)[0],
+            "details": isinstance(encoder, DetailEncoder),
             "preprocessing": encoder.preprocessing.to_dict(),
         },
         "config": config,
@@ -114,6 +115,8 @@ def load_checkpoint(path: Path | str, *, device: torch.device | str = "cpu") -> 
         image_size=preprocessing.size,
         freeze=True,
     )
+    if about["encoder"].get("details"):
+        encoder = DetailEncoder(encoder)
     encoder.preprocessing = preprocessing  # that of the weights, which the random network could not know
     encoder.load_state_dict(_part(tensors, "encoder."))
     system = build(about["system"], vocabulary, encoder.dim, **about["options"])

@@ -173,10 +173,8 @@ def build_crop_encoder(
 
 
 def layout(encoder: nn.Module) -> tuple[int, GridSize]:
-    """(level, cells of a view) of either kind of encoder, as `token_boxes` and `on_image` take them."""
-    if isinstance(encoder, CropEncoder):
-        return encoder.level, encoder.cells
-    return 0, encoder.grid_size
+    """(level, cells of a view) of any kind of encoder, as `token_boxes` and `on_image` take them."""
+    return getattr(encoder, "level", 0), getattr(encoder, "cells", encoder.grid_size)
 
 
 def _resize(images: Tensor, size: int) -> Tensor:

@@ -15,10 +15,10 @@ import torchvision
 from torch.utils.data import DataLoader
 
 from helpers.captions import caption_loader
+from helpers.cell_details import AnyEncoder, DetailEncoder
 from helpers.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from helpers.crops import CropEncoder, build_crop_encoder
+from helpers.crops import build_crop_encoder
 from helpers.datasets import AnnotatedImages, ImageDataset, load, make_loader
-from helpers.encoders import Encoder
 from helpers.features import FeatureDataset, encode_records
 from helpers.files import read_json, write_json
 from helpers.fingerprints import annotations_id
@@ -43,24 +43,25 @@ class Loaders:
     test: DataLoader
 
 
-def make_encoder(args: argparse.Namespace) -> Encoder | CropEncoder:
+def make_encoder(args: argparse.Namespace) -> AnyEncoder:
     """The encoder that the options name, with the defaults of the data set."""
     backbone = args.backbone or ("scenes_cnn" if args.data == "scenes" else "resnet50")
     weights = args.weights or ("scenes" if backbone == "scenes_cnn" else "imagenet")
     torch.manual_seed(args.seed)
-    return build_crop_encoder(
+    encoder = build_crop_encoder(
         backbone,
         args.crops,
         weights=None if weights == "none" else weights,
         image_size=args.image_size,
         freeze=args.freeze,
     )
+    return DetailEncoder(encoder) if args.cell_details else encoder
 
 
 def make_loaders(
     data: AnnotatedImages,
     task: Task,
-    encoder: Encoder | CropEncoder,
+    encoder: AnyEncoder,
     args: argparse.Namespace,
     device: torch.device,
 ) -> Loaders:
@@ -136,7 +137,7 @@ def fill_defaults(args: argparse.Namespace) -> None:
 
 
 def system_options(
-    data: AnnotatedImages, task: Task, encoder: Encoder | CropEncoder, args: argparse.Namespace
+    data: AnnotatedImages, task: Task, encoder: AnyEncoder, args: argparse.Namespace
 ) -> dict[str, Any]:
     """The options of `systems.build`, all of JSON, so that a checkpoint can rebuild the system."""
     if args.system in LABEL_GRAPH:
@@ -185,7 +186,7 @@ def system_options(
 
 
 def make_system(
-    data: AnnotatedImages, task: Task, encoder: Encoder | CropEncoder, args: argparse.Namespace
+    data: AnnotatedImages, task: Task, encoder: AnyEncoder, args: argparse.Namespace
 ) -> tuple[System, dict[str, Any]]:
     """The untrained system and the options that rebuild it. The embedding size follows GloVe where given."""
     options = system_options(data, task, encoder, args)
@@ -210,13 +211,13 @@ def make_system(
     return system, options
 
 
-def take_encoder(encoder: Encoder | CropEncoder, before: Checkpoint) -> None:
+def take_encoder(encoder: AnyEncoder, before: Checkpoint) -> None:
     """The weights of an encoder that was trained before; it must be of the same kind and size."""
     theirs = before.system.encoder
     if (encoder.name, encoder.preprocessing.size) != (theirs.name, before.preprocessing.size):
         raise ValueError(
             f"the checkpoint has the encoder {theirs.name} at {before.preprocessing.size} px, but this run has "
-            f"{encoder.name} at {encoder.preprocessing.size} px: choose the same --backbone and --image-size"
+            f"{encoder.name} at {encoder.preprocessing.size} px: choose the same --backbone, --image-size, --crops and --cell-details"
         )
     encoder.load_state_dict(theirs.state_dict())
     encoder.preprocessing = before.preprocessing

@@ -23,7 +23,14 @@ from helpers.systems import SYSTEMS
 from helpers.training import SCHEDULES
 from helpers.words import TOKENIZERS
 
-COUNTS = {"N+": 0, "loss": 3, "named_labels": 1, "repeats": 2}  # of metrics that are no shares
+COUNTS = {
+    "N+": 0,
+    "loss": 3,
+    "named_labels": 1,
+    "stated_colours": 2,
+    "stated_sides": 2,
+    "repeats": 2,
+}  # of metrics that are no shares
 EXAMPLES = """examples:
   python -m helpers.train --system ria --output runs/ria
       RIA on the generated scenes, with the small CNN that comes with the course
@@ -94,6 +101,11 @@ def parser() -> argparse.ArgumentParser:
         default=0,
         metavar="LEVEL",
         help="look at LEVEL x LEVEL tiles of the image as well, each --image-size / LEVEL large (default: 0, none)",
+    )
+    g.add_argument(
+        "--cell-details",
+        action="store_true",
+        help="tell with each grid cell which colours are in it and where it is, for captions (default: no)",
     )
     g.add_argument(
         "--cache-dir",

@@ -14,9 +14,10 @@ from test_flickr import LISTS, official
 from helpers import experiment, predict, train
 from helpers.backbones import build_backbone
 from helpers.batch import Batch, Features
-from helpers.caption_metrics import CaptionJudge, bleu, scored_words, truth
+from helpers.caption_metrics import CaptionJudge, bleu, scene_colours, scored_words, stated_truth, truth
 from helpers.captioner import Captioner, Decoding
 from helpers.captions import CaptionDataset, CaptionRows, caption_loader
+from helpers.cell_details import DetailEncoder
 from helpers.checkpoints import load_checkpoint
 from helpers.datasets import load, make_loader
 from helpers.decoders import Decoder, LabelLSTM
@@ -26,7 +27,7 @@ from helpers.files import load_state
 from helpers.labels import Vocabulary, decoder_inputs
 from helpers.prediction import Prediction
 from helpers.readers import read_coco
-from helpers.records import Record
+from helpers.records import Box, Record
 from helpers.scenes import write_scenes
 from helpers.systems import CAPTIONERS, build
 from helpers.training import fit
@@ -210,6 +211,49 @@ def test_truth_counts_what_is_named_and_there() -> None:
     assert truth(["Nothing"], [()])["true_labels"] == 0
 
 
+def test_stated_truth_counts_colours_and_sides_of_what_is_there() -> None:
+    def record(*boxes: Box) -> Record:
+        return Record(Path("a.jpg"), tuple(dict.fromkeys(box.label for box in boxes)), boxes)
+
+    dog, tree, other = Box("dog", 0, 0, 10, 10), Box("tree", 30, 0, 10, 10), Box("dog", 60, 0, 10, 10)
+    captions = [
+        "A brown dog to the left of a tree.",  # both right
+        "A white dog to the right of a tree.",  # both wrong
+        "A white dog to the right of a tree.",  # right: there is a second dog
+        "A red car to the left of a tree.",  # there is no car: `truth` sees that
+        "A tree.",
+    ]
+    records = [
+        record(dog, tree),
+        record(dog, tree),
+        record(dog, tree, other),
+        record(dog, tree),
+        record(tree),
+    ]
+    brown, both = {("brown", "dog")}, {("brown", "dog"), ("white", "dog")}
+    assert stated_truth(captions, records, [brown, brown, both, brown, set()]) == {
+        "stated_colours": pytest.approx(3 / 5),
+        "true_colours": pytest.approx(2 / 3),
+        "stated_sides": pytest.approx(3 / 5),
+        "true_sides": pytest.approx(2 / 3),
+    }
+    assert set(stated_truth([], [], []).values()) == {0}
+
+
+def test_the_captions_of_the_scenes_state_what_is_there(scenes: Path) -> None:
+    data = load("scenes", scenes)
+    colours = scene_colours(data.train)
+    for i in range(3):
+        found = stated_truth([record.captions[i] for record in data.train], data.train, colours)
+        assert found["true_colours"] == 1 and found["stated_colours"] > 0.5
+        assert found["true_sides"] in (0, 1) and (found["true_sides"] == 1) == (found["stated_sides"] > 0)
+    shuffled = [data.train[i - 1].captions[0] for i in range(len(data.train))]
+    assert stated_truth(shuffled, data.train, colours)["true_colours"] < 0.8
+    assert scene_colours(records(["A tree"])) is None
+    elsewhere = Record(data.train[0].path.with_name("other.jpg"), ())
+    assert scene_colours([elsewhere]) is None
+
+
 @pytest.mark.parametrize("name", sorted(CAPTIONERS))
 def test_the_judge_sums_over_all_captions(name: str) -> None:
     system = make_captioner(name).train()
@@ -255,19 +299,21 @@ def arguments(scenes: Path, output: Path, *more: str) -> list[str]:
 def test_the_command_lines_go_round(scenes: Path, tmp_path: Path, capsys, name: str) -> None:
     run = tmp_path / "run"
     more = (
-        ["--attention-size", "8"]
+        ["--attention-size", "8", "--cell-details"]
         if name == "attention_captioner"
         else ["--captions", "all", "--max-words", "9", "--beam-width", "2"]
     )
     assert train.main(arguments(scenes, run, "--system", name, *more)) == 0
     out = capsys.readouterr().out
-    assert "words occur 2 times or more in train" in out and "BLEU-4" in out and "true_captions" in out
+    assert "words occur 2 times or more in train" in out and "BLEU-4" in out
+    assert "true_captions" in out and "true_colours" in out and "true_sides" in out
     assert list(run.glob("tensorboard/*")) and (run / "last.pt").is_file()
     loaded = load_checkpoint(run / "checkpoint.safetensors")
     data = load("scenes", scenes)
     texts = [text for record in data.train for text in record.captions]
     assert loaded.vocabulary == word_vocabulary(texts, min_count=2), "the words of train, of nothing else"
     assert loaded.config["flip"] is False
+    assert isinstance(loaded.system.encoder, DetailEncoder) == ("--cell-details" in more)
     image = scenes / "images" / "test" / "000000.jpg"
     options = ["--checkpoint", str(run / "checkpoint.safetensors"), "--output", str(tmp_path)]
     for extra in ([], ["--beam", "3"], ["--temperature", "1.2", "--seed", "4"]):
