@@ -109,6 +109,11 @@ VARIANTS = (
     ("captioner with attention, colours and places", DETAILED_CAPTIONER, ""),
     ("lcnet", LCNET, ""),
     ("lcnet, no graph", LCNET, "--graph none"),
+    ("lcnet, prior graph", LCNET, "--graph prior"),
+    ("lcnet, two layers", LCNET, "--layers 2"),
+    ("lcnet, the picture twice", LCNET, "--crops 1"),
+    ("lcnet, four tiles", LCNET, "--crops 2"),
+    ("query2label", LCNET, "--system query2label"),
     ("ml_gcn", LCNET, "--system ml_gcn"),
 )
 
