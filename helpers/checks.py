@@ -10,8 +10,8 @@ right. It never raises, so a notebook runs to its end with its exercises unsolve
         return "That is all there is to it."              # said beside the OK
 
 Its test gives it the right answer, the starter and every wrong answer that one can think of (`tests/test_*checks.py`).
-The checks of notebooks 01 to 04 are in `data_checks`, `feature_checks`, `decoding_checks` and `attention_checks`, that of
-notebook 00 stands below.
+The checks of notebooks 01 to 04 are in `data_checks`, `feature_checks`, `decoding_checks`, `conditioning_checks` (03b) and
+`attention_checks`, that of notebook 00 stands below.
 """
 
 from __future__ import annotations

@@ -42,30 +42,35 @@ def unrolled_decoder(inputs: Sequence[str], outputs: Sequence[str], image) -> Fi
     ax = axes[0, 1]
     ax.set(xlim=(-1.35, steps - 0.45), ylim=(-1.5, 1.75))
     ax.set_axis_off()
-    _box(ax, -1.0, 0, 0.5, 0.8, "CNN,\nlinear", "#e4e4e4")
+    box(ax, -1.0, 0, 0.5, 0.8, "CNN,\nlinear", "#e4e4e4")
     for t, (read, said) in enumerate(zip(inputs, outputs, strict=True)):
-        _arrow(ax, (t - 0.74 if t == 0 else t - 0.68, 0), (t - 0.3, 0))
+        arrow(ax, (t - 0.74 if t == 0 else t - 0.68, 0), (t - 0.3, 0))
         ax.text(t - 0.5, 0.1, "$h_0$" if t == 0 else f"$h_{t}, c_{t}$", ha="center", va="bottom", fontsize=12)
-        _box(ax, t, 0, 0.6, 0.8, "LSTM", "#cfe3f1")
-        _arrow(ax, (t, -0.83), (t, -0.42))
-        _arrow(ax, (t, 0.42), (t, 0.83))
+        box(ax, t, 0, 0.6, 0.8, "LSTM", "#cfe3f1")
+        arrow(ax, (t, -0.83), (t, -0.42))
+        arrow(ax, (t, 0.42), (t, 0.83))
         for y, name in ((-1.05, read), (1.05, said)):
             colour = {START_NAME: "#bfe3d7", STOP_NAME: "#f8e3b5"}.get(name, "#f4f4f4")
-            _box(ax, t, y, 0.86, 0.42, name, colour)
+            box(ax, t, y, 0.86, 0.42, name, colour)
     for y, text in ((-1.42, "reads"), (1.42, "shall say")):
         ax.text(-0.9, y + (0.37 if y < 0 else -0.37), text, fontsize=12, color=GREY, ha="center", va="center")
     return figure
 
 
-def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, colour: str) -> None:
+def box(ax: Axes, x: float, y: float, width: float, height: float, text: str, colour: str) -> None:
+    """A rounded box with a text, its middle at (x, y). Notebooks 03 and 03b."""
     corner = (x - width / 2, y - height / 2)
     style = "round,pad=0,rounding_size=0.06"
     ax.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, facecolor=colour, edgecolor="black"))
     ax.text(x, y, text, ha="center", va="center", fontsize=12)
 
 
-def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=13, shrinkA=0, shrinkB=0))
+def arrow(
+    ax: Axes, start: tuple[float, float], end: tuple[float, float], *, colour: str = "black", width: float = 1
+) -> None:
+    """An arrow; width: of its line, in points. Notebooks 03 and 03b."""
+    style = {"arrowstyle": "-|>", "mutation_scale": 13, "shrinkA": 0, "shrinkB": 0}
+    ax.add_patch(FancyArrowPatch(start, end, color=colour, lw=width, **style))
 
 
 def gate_map(panels: Mapping[str, Tensor], tokens: Sequence[str], image, *, units: int = 32) -> Figure:
@@ -217,23 +222,13 @@ def step_view(
     figure, axes = new_figure(1, 3, size=(11, 4.3), width_ratios=(1.05, 0.42 + 0.5 * len(paths), 0.95))
     draw_image(axes[0, 0], image, title)
     ax = axes[0, 1]
-    slots = max(7, *(len(path) for path in paths.values()))
-    for x, (name, path) in enumerate(paths.items()):
-        ax.text(x, -0.75, textwrap.fill(name, 14), fontsize=12, ha="center", va="bottom")
-        for t, (token, by_hand) in enumerate(path):
-            face = "#f8e3b5" if token == STOP_NAME else "#cfe3f1"
-            _box(ax, x, t, 0.9, 0.72, token + (" *" if by_hand else ""), "#f0cfe0" if by_hand else face)
+    slots = draw_sequences(ax, paths)
     if step <= slots:
         ax.add_patch(
             Rectangle(
                 (-0.52 + len(paths) - 1, step - 1.46), 1.04, 0.92, fill=False, lw=3, edgecolor=PALETTE[3]
             )
         )
-    ax.set(xlim=(-0.56, len(paths) - 0.44), ylim=(slots - 0.4, -1.6))
-    ax.set_yticks(range(slots), [f"step {t + 1}" for t in range(slots)])
-    ax.set_xticks([])
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
     ax = axes[0, 2]
     ax.set_title(f"most probable at step {step}")
     _probability_bars(ax, top, slots=max(5, len(top)))
@@ -242,3 +237,22 @@ def step_view(
         ax.text(0.5, 0.5, "the sequence has\nended before", ha="center", va="center", transform=ax.transAxes)
         ax.set_yticks([])
     return figure
+
+
+def draw_sequences(ax: Axes, paths: Mapping[str, Sequence[tuple[str, bool]]]) -> int:
+    """Sequences beside each other in axes, a box a token, from top to bottom. Notebooks 03 and 03b.
+
+    paths: title -> (name, whether it is marked with a star) a step. Returns the number of steps there is room for.
+    """
+    slots = max(7, *(len(path) for path in paths.values()))
+    for x, (name, path) in enumerate(paths.items()):
+        ax.text(x, -0.75, textwrap.fill(name, 14), fontsize=12, ha="center", va="bottom")
+        for t, (token, marked) in enumerate(path):
+            face = "#f8e3b5" if token == STOP_NAME else "#cfe3f1"
+            box(ax, x, t, 0.9, 0.72, token + (" *" if marked else ""), "#f0cfe0" if marked else face)
+    ax.set(xlim=(-0.56, len(paths) - 0.44), ylim=(slots - 0.4, -1.6))
+    ax.set_yticks(range(slots), [f"step {t + 1}" for t in range(slots)])
+    ax.set_xticks([])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return slots

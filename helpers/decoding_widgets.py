@@ -77,7 +77,7 @@ def step_by_step(
         record, at = records[image - 1], torch.tensor([image - 1])
         wanted = [forced.get(t, FREE) for t in range(steps)]
         found = follow(decoder, features.select(at), max_steps=steps, forced=[wanted])
-        own, mine = (_until_stop(tokens, vocabulary) for tokens in (alone.tokens[image - 1], found.tokens[0]))
+        own, mine = (until_stop(tokens, vocabulary) for tokens in (alone.tokens[image - 1], found.tokens[0]))
         paths = {"decoder alone": [(name, False) for name in own]}
         if forced:
             paths["with your choices"] = [(name, t in forced) for t, name in enumerate(mine)]
@@ -100,7 +100,7 @@ def step_by_step(
     )
 
 
-def _until_stop(tokens: Tensor, vocabulary: Vocabulary) -> list[str]:
-    """The names of tokens (T,) int64 up to the first `<stop>`, which is among them."""
+def until_stop(tokens: Tensor, vocabulary: Vocabulary) -> list[str]:
+    """The names of tokens (T,) int64 up to the first `<stop>`, which is among them. Notebooks 03 and 03b."""
     names = vocabulary.decode(tokens)
     return names[: names.index(STOP_NAME) + 1] if STOP_NAME in names else names

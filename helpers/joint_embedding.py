@@ -11,7 +11,9 @@ from helpers.norms import FeatureNorm
 
 
 class JointEmbedding(Decoder):
-    """CNN-RNN: the image joins at the output of every step, and the label embedding also scores. Notebook 03.
+    """CNN-RNN: the image joins at the output of every step, and the label embedding also scores.
+
+    Taught in notebook 03b.
 
     The LSTM reads only labels: o_t = LSTM(w of the previous label), from a zero state. Then x_t = ReLU(U_o o_t +
     U_I I) in the space of the embedding, and the score of a label is w · x_t with its own embedding w: a label is

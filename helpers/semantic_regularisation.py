@@ -18,7 +18,9 @@ from helpers.sequence import SequenceSystem
 
 
 class SemanticRegularisation(SequenceSystem):
-    """Between CNN and LSTM stands a layer of C concepts, one a label, with a loss of its own. Notebook 03.
+    """Between CNN and LSTM stands a layer of C concepts, one a label, with a loss of its own.
+
+    Taught in notebook 03b.
 
     p = σ(W I + b), a probability for every label, is trained with binary cross-entropy; the decoder sees the image
     only as p. loss = BCE (mean over images and labels) + cross-entropy of the sequence (mean over its tokens) (Liu,

@@ -122,7 +122,7 @@ def cnn_rnn(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System
     """CNN-RNN: labels, image and LSTM state in one space; with image_first=True its HybridNet configuration.
 
     Options: as in `ria`, and those of `JointEmbedding`. The paper trains on labels in frequent-first order and
-    decodes with a beam.
+    decodes with a beam. Taught in notebook 03b.
     """
     ours, theirs = _split(options)
     decoder = JointEmbedding(len(vocabulary), feature_size, **theirs)
@@ -132,7 +132,7 @@ def cnn_rnn(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System
 def sr_cnn_rnn(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
     """SR-CNN-RNN: RIA's decoder, started from a probability for every label in place of the image.
 
-    Options: as in `ria`, and joint and pretrain_steps of `SemanticRegularisation`.
+    Options: as in `ria`, and joint and pretrain_steps of `SemanticRegularisation`. Taught in notebook 03b.
     """
     ours, theirs = _split(options, "joint", "pretrain_steps")
     decoder = LabelLSTM(len(vocabulary), len(vocabulary), **theirs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import os
 import re
 import subprocess
@@ -108,9 +109,34 @@ def test_the_course_starts_at_notebook_00():
     assert [path.name for path in NOTEBOOKS[:1]] == ["00_start_here.ipynb"], "make lab opens it"
 
 
+def follows(before: str, after: str) -> bool:
+    """Whether one place in the course is right behind another: 04 behind 03 or 03b, 03b behind 03, 03c behind 03b."""
+    number, letter = int(before[:2]), before[2:]
+    return after in (f"{number + 1:02}", f"{number:02}{chr(ord(letter or 'a') + 1)}")
+
+
 def test_notebooks_are_numbered_without_a_gap():
-    assert all(re.fullmatch(r"\d\d_[a-z0-9_]+\.ipynb", path.name) for path in NOTEBOOKS)
-    assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(len(NOTEBOOKS)))
+    names = [re.fullmatch(r"(\d\d[b-z]?)_[a-z0-9_]+\.ipynb", path.name) for path in NOTEBOOKS]
+    assert all(names)
+    places = [name[1] for name in names]
+    assert places[0] == "00"
+    assert [pair for pair in itertools.pairwise(places) if not follows(*pair)] == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "right"),
+    [("03", "04", True), ("03", "03b", True), ("03b", "04", True), ("03b", "03c", True), ("09", "10", True),
+     ("03", "05", False), ("03", "03c", False), ("03b", "05", False), ("03", "04b", False), ("03", "03", False)],
+)  # fmt: skip
+def test_a_gap_is_found(before, after, right):
+    assert follows(before, after) is right
+
+
+@pytest.mark.parametrize(
+    ("path", "after"), list(itertools.pairwise(NOTEBOOKS)), ids=lambda path: path.stem[:3]
+)
+def test_a_notebook_ends_with_a_link_to_the_next(path, after):
+    assert f"]({after.name})" in nbformat.read(path, as_version=4).cells[-1].source
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
