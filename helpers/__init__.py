@@ -46,15 +46,15 @@ Models
     localization           attention against boxes
 
 Figures: what several notebooks share first
-    tracing                                                  decodings, kept for figures
-    plots, data_plots, feature_plots, threshold_plots, decoding_plots, conditioning_plots, attention_plots, alignment_plots, evaluation_plots, alignment_film, graph_plots    figures
+    tracing, search_tree                                     decodings, kept for figures
+    plots, data_plots, feature_plots, threshold_plots, decoding_plots, conditioning_plots, attention_plots, alignment_plots, evaluation_plots, search_plots, alignment_film, graph_plots    figures
 
 Command lines
     options, label_options, tasks, experiment, train, evaluate, predict, notebooks
 
 Notebooks
-    widgets, data_widgets, threshold_widgets, decoding_widgets, conditioning_widgets, attention_widgets, alignment_widgets, evaluation_widgets, graph_widgets   interactive views
+    widgets, data_widgets, threshold_widgets, decoding_widgets, conditioning_widgets, attention_widgets, alignment_widgets, evaluation_widgets, search_widgets, graph_widgets   interactive views
     caption_widgets
-    checks, data_checks, feature_checks, decoding_checks, conditioning_checks, attention_checks, alignment_checks, graph_checks   exercises
+    checks, data_checks, feature_checks, decoding_checks, conditioning_checks, attention_checks, alignment_checks, evaluation_checks, graph_checks   exercises
     caption_checks
 """

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from helpers.batch import Features
 from helpers.decoders import Decoder
+from helpers.labels import to_multi_hot
 from helpers.search import step_log_probabilities
 
 # 7 labels have 5,040 orders, and 13,700 beginnings that the decoder must read; 8 would have 109,601.
@@ -105,6 +106,45 @@ def set_probability(
 ) -> Tensor:
     """P(label set | image), (B,) float32: the exponential of `set_log_probability`, which takes the same arguments."""
     return set_log_probability(decoder, features, labels, lengths, **options).exp()
+
+
+@torch.inference_mode()
+def most_probable_set(
+    decoder: Decoder,
+    features: Features,
+    tokens: Tensor,
+    log_probability: Tensor,
+    *,
+    max_steps: int | None = None,
+    max_labels: int = MAX_LABELS,
+) -> tuple[Tensor, Tensor]:
+    """The most probable *set* among the sequences a beam found: (B, C) bool, its log-probability (B,). Notebook 06.
+
+    tokens: (B, K, T) int64 and log_probability: (B, K), of `beam.Beams`; -inf where there is no sequence. A beam ranks
+    sequences, and two orders of one set are two of them; here a set has the sum over all its orders. The true most
+    probable set may be missing from the beam. max_labels: larger sets are left out; the best sequence wins where all
+    of an image's are. Other arguments as in `set_log_probability`.
+    """
+    (batch, k, _), labels = tokens.shape, decoder.num_labels
+    sets = to_multi_hot(tokens.flatten(0, 1), labels, dtype=torch.bool)  # (B * K, C)
+    image = torch.arange(batch, device=tokens.device).repeat_interleave(k)  # (B * K,)
+    _, same = torch.cat([image.unsqueeze(1), sets.long()], 1).unique(dim=0, return_inverse=True)
+    rows = torch.arange(batch * k, device=tokens.device)
+    first = rows.new_full((int(same.max()) + 1,), batch * k).scatter_reduce(0, same, rows, "amin")
+    lengths = sets.sum(1)
+    there = (log_probability.flatten() > -torch.inf) & (lengths <= max_labels)
+    first = first[there[first]]  # every set of an image once
+    score = torch.full((batch * k,), -torch.inf, device=tokens.device)
+    score[first] = set_log_probability(
+        decoder,
+        features.select(image[first]),
+        tokens.flatten(0, 1)[first],
+        lengths[first],
+        max_steps=max_steps,
+        max_labels=max_labels,
+    )
+    value, best = score.view(batch, k).max(1)  # all -inf: the first, which is the best sequence
+    return sets.view(batch, k, labels)[torch.arange(batch, device=tokens.device), best], value
 
 
 def _sum_over_orders(

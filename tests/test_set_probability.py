@@ -12,10 +12,16 @@ from scripted import brute_force
 
 from helpers.attention import AttentionLSTM
 from helpers.batch import Features
+from helpers.beam import beam
 from helpers.decoders import LabelLSTM
 from helpers.labels import pad_labels
 from helpers.search import greedy
-from helpers.set_probability import sequence_log_probability, set_log_probability, set_probability
+from helpers.set_probability import (
+    most_probable_set,
+    sequence_log_probability,
+    set_log_probability,
+    set_probability,
+)
 
 
 def decoder_and_image(seed: int, labels: int = 4) -> tuple[LabelLSTM, torch.Tensor]:
@@ -121,3 +127,37 @@ def test_what_is_too_much_is_refused() -> None:
         sequence_log_probability(decoder, Features(pooled), labels + 1, torch.tensor([9]))
     with pytest.raises(ValueError, match="9 labels a row"):
         sequence_log_probability(decoder, Features(pooled), labels, torch.tensor([10]))
+
+
+@pytest.mark.parametrize("width", [1, 3, 100])
+def test_the_most_probable_set_of_a_beam(width: int) -> None:
+    """Against the sums over all orders; with a beam as wide as all sequences it is the best set there is."""
+    torch.manual_seed(4)
+    decoder = LabelLSTM(4, 3, hidden_size=4, embedding_size=3).eval()
+    some = Features(torch.randn(8, 3) * 3)
+    found = beam(decoder, some, width=width, max_steps=4)
+    chosen, value = most_probable_set(decoder, some, found.tokens, found.log_probability, max_steps=4)
+    other = 0
+    for i in range(8):
+        sums: dict[frozenset[int], float] = {}
+        for sequence, log_p in brute_force(decoder, some.pooled[i : i + 1], 4).items():
+            sums[frozenset(sequence)] = sums.get(frozenset(sequence), 0.0) + 2.718281828459045**log_p
+        there = found.log_probability[i] > -torch.inf
+        mine = {frozenset(t for t in row.tolist() if t < 4) for row in found.tokens[i][there]}
+        best = max(mine, key=sums.__getitem__)
+        assert frozenset(chosen[i].nonzero().flatten().tolist()) == best
+        assert value[i].exp().item() == pytest.approx(sums[best], abs=1e-5)
+        assert width < 100 or best == max(sums, key=sums.__getitem__)
+        first = found.tokens[i, 0].tolist()
+        other += best != frozenset(t for t in first if t < 4)
+    assert width == 1 or other, "the best set is not always that of the best sequence"
+
+
+def test_where_all_sets_are_too_large_the_best_sequence_wins() -> None:
+    decoder, pooled = decoder_and_image(3)
+    found = beam(decoder, Features(pooled), width=2, max_steps=3, min_labels=3)
+    chosen, value = most_probable_set(
+        decoder, Features(pooled), found.tokens, found.log_probability, max_steps=3, max_labels=2
+    )
+    assert value.item() == -torch.inf
+    assert sorted(found.tokens[0, 0].tolist()) == chosen[0].nonzero().flatten().tolist()
