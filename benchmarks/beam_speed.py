@@ -2,10 +2,10 @@
 
     python -m benchmarks.beam_speed --device cpu
 
-The other side is the usual beam search: a Python loop over the images; for each, the live sequences of a step go
-through the same decoder as one batch, and lists hold what was found. Both must find the same sequences. The decoders:
-the RIA that comes with the course, and two with the sizes of Corel-5k (260 labels, at most 5 an image, 1280 features,
-grid 7x7) and random weights. Target: 10 times on two CPU cores, 30 times on a GPU.
+There are two other sides, both with a Python loop over the images and lists that hold what was found. In the first the
+live sequences of a step go through the same decoder as one batch; in the second one after the other. All must find the
+same sequences. The decoders: the RIA that comes with the course, and two with the sizes of Corel-5k (260 labels, at
+most 5 an image, 1280 features, grid 7x7) and random weights. Target: 10 times on two CPU cores, 30 times on a GPU.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -30,9 +31,12 @@ C, D, L = 260, 1280, 49
 
 @torch.inference_mode()
 def one_by_one(
-    decoder: Decoder, features: Features, *, width: int, max_steps: int
+    decoder: Decoder, features: Features, *, width: int, max_steps: int, beams_together: bool = True
 ) -> list[tuple[list[int], float]]:
-    """The best labels of every image and their log-probability, image after image."""
+    """The best labels of every image and their log-probability, image after image.
+
+    beams_together: the live sequences of an image take a step as one batch; otherwise one after the other.
+    """
     found = []
     for row in range(len(features.pooled)):
         state = decoder.start(features.select(torch.tensor([row], device=features.pooled.device)))
@@ -40,7 +44,14 @@ def one_by_one(
         finished: list[tuple[list[int], float]] = []
         token = torch.full((1,), decoder.start_token, device=features.pooled.device)
         for t in range(max_steps):
-            logits, state, _ = decoder.step(token, state)
+            if beams_together:
+                logits, state, _ = decoder.step(token, state)
+            else:
+                rows = torch.arange(len(live), device=token.device).unsqueeze(1)
+                steps = [decoder.step(token[i], state.select_hidden(i)) for i in rows]
+                logits = torch.cat([logits for logits, _, _ in steps])
+                parts = zip(*(state.hidden for _, state, _ in steps), strict=True)
+                state = state._replace(hidden=tuple(torch.cat(part) for part in parts))
             for i, (labels, _) in enumerate(live):
                 logits[i, labels] = -torch.inf
             scores = logits.log_softmax(-1) + torch.tensor([[s] for _, s in live], device=logits.device)
@@ -113,17 +124,20 @@ def main() -> None:
         else:
             decoder.scores.weight.data *= 5  # sharper than random weights are, as a trained decoder is
         options = {"width": args.width, "max_steps": args.max_steps}
-        ours, theirs = beam(decoder, given, **options), one_by_one(decoder, given, **options)
-        check(ours.tokens[:, 0], ours.log_probability[:, 0], theirs, decoder.stop_token)
-        fast, slow = [], []
-        for _ in range(args.rounds):  # in turns, so that other work on the machine meets both
-            fast.append(seconds(lambda: beam(decoder, given, only_best=True, **options), device))  # noqa: B023
-            slow.append(seconds(lambda: one_by_one(decoder, given, **options), device))  # noqa: B023
-        ratio = statistics.median(s / f for s, f in zip(slow, fast, strict=True))
-        print(
-            f"{name:>18}: batched {min(fast):.3f} to {max(fast):.3f} s, one by one {min(slow):.3f} to "
-            f"{max(slow):.3f} s, median of the ratios {ratio:.1f}x"
-        )
+        ours = beam(decoder, given, **options)
+        sides = {
+            "batched": partial(beam, decoder, given, only_best=True, **options),
+            "image by image": partial(one_by_one, decoder, given, **options),
+            "beam by beam": partial(one_by_one, decoder, given, beams_together=False, **options),
+        }
+        for side in list(sides)[1:]:
+            check(ours.tokens[:, 0], ours.log_probability[:, 0], sides[side](), decoder.stop_token)
+        # In turns, so that other work on the machine meets all of them.
+        rounds = [{side: seconds(task, device) for side, task in sides.items()} for _ in range(args.rounds)]
+        for side in sides:
+            taken = [times[side] for times in rounds]
+            ratio = statistics.median(times[side] / times["batched"] for times in rounds)
+            print(f"{name:>18}, {side:>14}: {min(taken):.3f} to {max(taken):.3f} s, {ratio:.1f}x")
 
 
 if __name__ == "__main__":

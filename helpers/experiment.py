@@ -28,7 +28,7 @@ from helpers.labels import label_frequency
 from helpers.options import check_training, pick_device
 from helpers.prediction import System
 from helpers.records import SPLITS
-from helpers.systems import CAPTIONERS, LABEL_GRAPH, NEEDS_GRID, ORDER_FREE, build
+from helpers.systems import ATTENTION, CAPTIONERS, LABEL_GRAPH, NEEDS_GRID, ORDER_FREE, build
 from helpers.tasks import Task, make_task
 from helpers.training import FitOptions, fit, predict_all
 from helpers.transforms import eval_transform, train_transform
@@ -163,7 +163,7 @@ def system_options(
     if args.system == "sr_cnn_rnn":
         steps = args.pretrain_epochs * math.ceil(len(data.train) / args.batch_size)
         options |= {"joint": args.joint, "pretrain_steps": steps}
-    if args.system in NEEDS_GRID:
+    if args.system in ATTENTION:
         options |= {
             "attention_size": args.attention_size,
             "attention_dropout": args.attention_dropout,
@@ -180,7 +180,7 @@ def system_options(
             else 0,
             "auxiliary_bce": args.auxiliary_bce,
         }
-    if args.system == "attention_pla":
+    if args.system in ("ria_pla", "attention_pla"):
         options["released"] = args.released_pla
     return options
 

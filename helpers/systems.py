@@ -91,31 +91,59 @@ def attention(vocabulary: Vocabulary, feature_size: int, **options: Any) -> Syst
     return _sequence(SequenceSystem, decoder, vocabulary, feature_size, **ours)
 
 
-def _order_free(method: str, vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
-    switches = ("feed_stop", "mask_repeats", "teacher_forcing", "teacher_forcing_steps", "auxiliary_bce")
-    ours, theirs = _split(options, "attention_penalty", *switches)
-    decoder = AttentionLSTM(len(vocabulary), feature_size, **theirs)
+def _order_free(
+    decoder_class: type[LabelLSTM] | type[AttentionLSTM],
+    method: str,
+    vocabulary: Vocabulary,
+    feature_size: int,
+    **options: Any,
+) -> System:
+    own = ["feed_stop", "mask_repeats", "teacher_forcing", "teacher_forcing_steps", "auxiliary_bce"]
+    if decoder_class is AttentionLSTM:
+        own.append("attention_penalty")
+    ours, theirs = _split(options, *own)
+    decoder = decoder_class(len(vocabulary), feature_size, **theirs)
     kind = partial(OrderFreeSystem, method=method, feature_size=feature_size)
     return _sequence(kind, decoder, vocabulary, feature_size, **ours)
 
 
-def attention_mla(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
-    """`attention` that learns in which order to name the labels, by MLA. Taught in notebook 05.
+def _pla(released: bool) -> str:
+    return "pla_released" if released else "pla"
 
-    Options: those of `attention`, and feed_stop, mask_repeats, teacher_forcing, teacher_forcing_steps and
-    auxiliary_bce of `OrderFreeSystem`.
+
+def ria_mla(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
+    """`ria` that learns in which order to name the labels, by MLA. Taught in notebook 05.
+
+    Options: those of `ria`, and feed_stop, mask_repeats, teacher_forcing, teacher_forcing_steps and auxiliary_bce
+    of `OrderFreeSystem`.
     """
-    return _order_free("mla", vocabulary, feature_size, **options)
+    return _order_free(LabelLSTM, "mla", vocabulary, feature_size, **options)
+
+
+def ria_pla(vocabulary: Vocabulary, feature_size: int, *, released: bool = False, **options: Any) -> System:
+    """`ria_mla` with PLA: a label that is predicted stays where it was predicted. Taught in notebook 05.
+
+    released: as the paper's published code computes it, see `alignment.align`.
+    """
+    return _order_free(LabelLSTM, _pla(released), vocabulary, feature_size, **options)
+
+
+def attention_mla(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
+    """`ria_mla` with the decoder of `attention`, as in the paper. Taught in notebook 05.
+
+    Options: those of `attention` and of `ria_mla`.
+    """
+    return _order_free(AttentionLSTM, "mla", vocabulary, feature_size, **options)
 
 
 def attention_pla(
     vocabulary: Vocabulary, feature_size: int, *, released: bool = False, **options: Any
 ) -> System:
-    """`attention_mla` with PLA: a label that is predicted stays where it was predicted. Taught in notebook 05.
+    """`ria_pla` with the decoder of `attention`, as in the paper. Taught in notebook 05.
 
-    released: as the paper's published code computes it, see `alignment.align`.
+    Options: those of `attention` and of `ria_pla`.
     """
-    return _order_free("pla_released" if released else "pla", vocabulary, feature_size, **options)
+    return _order_free(AttentionLSTM, _pla(released), vocabulary, feature_size, **options)
 
 
 def cnn_rnn(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
@@ -216,6 +244,8 @@ SYSTEMS: dict[str, Callable[..., System]] = {
     "cnn_rnn": cnn_rnn,
     "ria": ria,
     "sr_cnn_rnn": sr_cnn_rnn,
+    "ria_mla": ria_mla,
+    "ria_pla": ria_pla,
     "attention": attention,
     "attention_mla": attention_mla,
     "attention_pla": attention_pla,
@@ -225,12 +255,11 @@ SYSTEMS: dict[str, Callable[..., System]] = {
     "captioner": captioner,
     "attention_captioner": attention_captioner,
 }
-ORDER_FREE = frozenset({"attention_mla", "attention_pla"})  # trained without an order of the labels
+ORDER_FREE = frozenset({"ria_mla", "ria_pla", "attention_mla", "attention_pla"})  # trained without an order
 LABEL_GRAPH = frozenset({"lcnet", "query2label", "ml_gcn"})  # labels that look at the image
 CAPTIONERS = frozenset({"captioner", "attention_captioner"})  # their vocabulary is of words
-NEEDS_GRID = (
-    frozenset({"attention", "attention_captioner"}) | ORDER_FREE | LABEL_GRAPH
-)  # the others read the pooled feature alone
+ATTENTION = frozenset({"attention", "attention_mla", "attention_pla", "attention_captioner"})
+NEEDS_GRID = ATTENTION | LABEL_GRAPH  # the others read the pooled feature alone
 
 
 def build(

@@ -231,7 +231,7 @@ def parser() -> argparse.ArgumentParser:
         help="of systems that score every label: global, mcc (one a label) or top3 (default: %(default)s)",
     )
     g = p.add_argument_group(
-        "order-free training (attention_mla, attention_pla)",
+        "order-free training (ria_mla, ria_pla, attention_mla, attention_pla)",
         "the decoder reads its own outputs while it learns, and the labels are handed out to suit what it says",
     )
     g.add_argument(

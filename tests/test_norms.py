@@ -9,7 +9,7 @@ from torch import nn
 from helpers.batch import Batch, Features
 from helpers.labels import Vocabulary
 from helpers.norms import FeatureNorm
-from helpers.systems import LABEL_GRAPH, ORDER_FREE, SYSTEMS, build
+from helpers.systems import ATTENTION, LABEL_GRAPH, SYSTEMS, build
 
 
 def test_more_rows_are_normalised_as_by_torch_and_one_row_by_what_is_known() -> None:
@@ -35,7 +35,7 @@ def test_every_system_trains_on_one_image(name: str, options: dict) -> None:
     vocabulary = Vocabulary(("cat", "dog", "<unk>"))
     if name != "bce" and name not in LABEL_GRAPH:
         options = {"max_labels": 2, "hidden_size": 4, **options}
-    if name in ORDER_FREE or name == "attention":
+    if name in ATTENTION:
         options = {**options, "attention_size": 4}
     if name in ("lcnet", "ml_gcn"):
         options = {**options, "edges": torch.eye(3)}

@@ -23,7 +23,7 @@ from helpers.files import load_state
 from helpers.labels import Vocabulary, pad_labels, to_multi_hot
 from helpers.order_free import OrderFreeSystem, run_free
 from helpers.scenes import write_scenes
-from helpers.systems import ORDER_FREE, build
+from helpers.systems import ATTENTION, ORDER_FREE, build
 from helpers.training import FitOptions, evaluate, fit, predict_all
 
 VOCABULARY = Vocabulary(["cat", "dog", "bird", "tree", "sea"])
@@ -410,6 +410,8 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("more", "options"),
     [
+        ("--system ria_mla", {}),
+        ("--system ria_pla --released-pla", {}),
         ("--system attention_mla --no-feed-stop --mask-repeats", {"feed_stop": False, "mask_repeats": True}),
         (
             "--system attention_pla --released-pla --teacher-forcing 0.5 --auxiliary-bce 0.1",
@@ -445,16 +447,22 @@ def test_the_command_lines(scenes: Path, tmp_path: Path, capsys, more: str, opti
 
 
 def test_by_name() -> None:
-    small = {"max_labels": 3, "hidden_size": 16, "embedding_size": 8, "attention_size": 8}
-    methods = [
-        build("attention_mla", VOCABULARY, D, **small).method,
-        build("attention_pla", VOCABULARY, D, **small).method,
-        build("attention_pla", VOCABULARY, D, released=True, **small).method,
-    ]
-    assert methods == ["mla", "pla", "pla_released"]
-    assert all(build(name, VOCABULARY, D, auxiliary_bce=0.1, **small).auxiliary_head for name in ORDER_FREE)
-    with pytest.raises(TypeError):
-        build("attention_mla", VOCABULARY, D, released=True, **small)
+    small = {"max_labels": 3, "hidden_size": 16, "embedding_size": 8}
+    for decoder, more in {"ria": {}, "attention": {"attention_size": 8}}.items():
+        options = small | more
+        systems = [
+            build(f"{decoder}_mla", VOCABULARY, D, **options),
+            build(f"{decoder}_pla", VOCABULARY, D, **options),
+            build(f"{decoder}_pla", VOCABULARY, D, released=True, **options),
+        ]
+        assert [system.method for system in systems] == ["mla", "pla", "pla_released"]
+        expected = type(build(decoder, VOCABULARY, D, **options).decoder)
+        assert all(type(system.decoder) is expected for system in systems)
+        with pytest.raises(TypeError):
+            build(f"{decoder}_mla", VOCABULARY, D, released=True, **options)
+    for name in ORDER_FREE:
+        options = small | ({"attention_size": 8} if name in ATTENTION else {})
+        assert build(name, VOCABULARY, D, auxiliary_bce=0.1, **options).auxiliary_head
 
 
 def test_a_decoder_tells_of_its_repeats_and_early_stops() -> None:

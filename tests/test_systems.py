@@ -23,6 +23,8 @@ OPTIONS = {
     "cnn_rnn": JOINT,
     "sr_cnn_rnn": SMALL,
     "captioner": SMALL,
+    "ria_mla": SMALL,
+    "ria_pla": SMALL,
 } | dict.fromkeys(("attention", "attention_mla", "attention_pla", "attention_captioner"), ATTENTION)
 LABELS = {"hidden_size": 32, "cells": (2, 2)}
 OPTIONS |= {"ml_gcn": {"hidden_size": 32}, "lcnet": LABELS, "query2label": LABELS}
