@@ -22,6 +22,15 @@ CLASSIFICATION_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+def known_rule(rule: str) -> str:
+    """The same rule for thresholds, if `ScoringSystem` has it; ValueError otherwise."""
+    if rule not in ("global", "mcc") and not (
+        rule.startswith("top") and rule[3:].isdecimal() and int(rule[3:])
+    ):
+        raise ValueError(f"thresholds is {rule!r}; choose 'global', 'mcc' or 'top3' (any number from 1)")
+    return rule
+
+
 class ScoringSystem(System):
     """A system with a score for every label, and thresholds that make a set of them. Taught in notebook 02.
 
@@ -52,10 +61,7 @@ class ScoringSystem(System):
 
     def use_thresholds(self, rule: str) -> None:
         """Another rule, as `thresholds` above; call `calibrate` after it, the old values stay until then."""
-        is_top_k = rule.startswith("top") and rule[3:].isdigit()
-        if rule not in ("global", "mcc") and not is_top_k:
-            raise ValueError(f"thresholds is {rule!r}; choose 'global', 'mcc' or 'top3' (any number)")
-        self.threshold_rule = rule
+        self.threshold_rule = known_rule(rule)
 
     def logits(self, batch: Batch) -> Tensor:
         """(B, C) before the sigmoid."""

@@ -25,7 +25,7 @@ from helpers.files import DATA, replacing, write_json
 from helpers.intervals import compare
 from helpers.labels import label_frequency
 from helpers.loaders import make_loader
-from helpers.options import pick_device
+from helpers.options import pick_device, threshold_rule
 from helpers.sequence import SequenceSystem
 from helpers.systems import CAPTIONERS, NEEDS_GRID
 from helpers.training import predict_all
@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--beam-width", type=int, help="of decoders (default: as they were trained; 1 is greedy)")
     p.add_argument(
         "--thresholds",
+        type=threshold_rule,
         help="of classifiers: global, mcc or top3, chosen anew on validation (default: as they were trained)",
     )
     p.add_argument(

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from helpers.caption_metrics import bleu, truth
+from helpers.classifier import known_rule
 from helpers.metrics import multilabel_metrics, sequence_metrics
 from helpers.systems import CAPTIONERS
 
@@ -52,6 +53,14 @@ def real(
         return value
 
     return parse
+
+
+def threshold_rule(text: str) -> str:
+    """The `type` of the argparse option --thresholds."""
+    try:
+        return known_rule(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def pick_device(name: str) -> torch.device:

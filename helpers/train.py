@@ -18,7 +18,7 @@ from helpers.experiment import run
 from helpers.files import DATA
 from helpers.label_options import add_arguments
 from helpers.labels import ORDERS
-from helpers.options import real, whole
+from helpers.options import real, threshold_rule, whole
 from helpers.systems import SYSTEMS
 from helpers.training import SCHEDULES
 from helpers.words import TOKENIZERS
@@ -227,6 +227,7 @@ def parser() -> argparse.ArgumentParser:
     )
     g.add_argument(
         "--thresholds",
+        type=threshold_rule,
         default="global",
         help="of systems that score every label: global, mcc (one a label) or top3 (default: %(default)s)",
     )

@@ -81,7 +81,6 @@ def test_options_reach_the_systems(folder: Path, capsys) -> None:
     ("more", "message"),
     [
         (["--name", "one"], "give each its own"),
-        (["--thresholds", "best"], "top3"),
         (["--replicates", "0"], "replicates is 0"),
         (["--beam-width", "0"], "beam_width is 0"),
     ],
@@ -89,6 +88,15 @@ def test_options_reach_the_systems(folder: Path, capsys) -> None:
 def test_what_is_wrong_is_one_line(folder: Path, capsys, more: list[str], message: str) -> None:
     assert judge(folder, *more) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rule", ["best", "top", "top0", "0.5"])
+@pytest.mark.parametrize("command", [["helpers.evaluate", "--checkpoint", "x"], ["helpers.train"]])
+def test_a_rule_for_thresholds_that_is_not_there_is_refused_at_once(capsys, command, rule) -> None:
+    module = {"helpers.evaluate": evaluate, "helpers.train": train}[command[0]]
+    with pytest.raises(SystemExit):
+        module.parser().parse_args([*command[1:], "--thresholds", rule])
+    assert "'global', 'mcc' or 'top3'" in capsys.readouterr().err
 
 
 def test_other_labels_are_refused(folder: Path, tmp_path: Path, capsys) -> None:
