@@ -71,8 +71,7 @@ CNN_RNN = {
     "corel5k": "--system cnn_rnn --lr 1e-3 --epochs 30 --output-dropout 0.3",
 }
 SR = {
-    "scenes": "--system sr_cnn_rnn --hidden 128 --embedding 64 --epochs 30 --lr 2e-3 "
-    "--pretrain-epochs 5",
+    "scenes": "--system sr_cnn_rnn --hidden 128 --embedding 64 --epochs 30 --lr 2e-3 --pretrain-epochs 5",
     "corel5k": "--system sr_cnn_rnn --glove {glove} --lr 2e-3 --epochs 30 --input-dropout 0.3 --output-dropout 0.5 "
     "--pretrain-epochs 5",
 }
