@@ -76,7 +76,7 @@ def scene_colours(records: Sequence[Record]) -> list[frozenset[tuple[str, str]]]
     """
     found: dict[Path, set[tuple[str, str]]] = {}
     for folder in {record.path.parent for record in records}:
-        table = folder.parents[1] / f"instances_{folder.name}.json"
+        table = folder.parent.parent / f"instances_{folder.name}.json"
         if not table.is_file():
             return None
         content = read_json(table)
