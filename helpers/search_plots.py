@@ -68,7 +68,7 @@ def tree(
 
 def _short(p: float) -> str:
     """A probability with two digits that say something."""
-    return f"{p:.2f}" if p >= 0.095 else f"{p:.3f}" if p >= 0.0095 else f"{p:.1g}" if p >= 1e-4 else "<0.0001"
+    return f"{p:.2f}" if p >= 0.095 else f"{p:.3f}" if p >= 0.0095 else f"{p:.2g}" if p >= 1e-4 else "<0.0001"
 
 
 def _heights(found: SearchTree) -> dict[int, float]:
@@ -109,15 +109,16 @@ def _edges(ax: Axes, found: SearchTree, ends: Mapping[int, tuple[float, float]])
 
 
 def _legend() -> list[Any]:
-    def face(fate: str, text: str) -> Patch:
-        return Patch(facecolor=FACES[fate], edgecolor=FAINT if fate == "cut" else "black", label=text)
+    def face(fate: str, text: str, edge: str = "black") -> Patch:
+        return Patch(facecolor=FACES[fate], edgecolor=edge, label=text)
 
     return [
         Line2D([], [], color=WINNER, lw=5, alpha=0.55, label="most probable sequence found"),
         Line2D([], [], color=GREEDY, lw=2.2, ls="--", label="greedy search"),
+        face("alone", "greedy search, after the beam left it", GREEDY),
         face("live", "goes on"),
         face("ended", "complete: a candidate"),
-        face("cut", "given up"),
+        face("cut", "given up", FAINT),
     ]
 
 
@@ -199,7 +200,7 @@ def reliability(systems: Mapping[str, dict[str, Any]], *, title: str, columns: i
         ax.text(0.04, 0.96, text, fontsize=11, va="top", transform=ax.transAxes)
         ax.set(title=name, xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
         if k // columns == rows - 1:
-            ax.set_xlabel("probability of the set")
+            ax.set_xlabel("probability claimed")
         if k % columns == 0:
             ax.set_ylabel("share exactly right")
     figure.suptitle(title, fontsize=13)
