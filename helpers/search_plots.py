@@ -33,7 +33,7 @@ def tree(
     heights = _heights(found)
     steps = max(branch.step for branch in found.branches)
     rows = max(heights.values()) + 1
-    size = (2.1 * steps + 1.2, max(3.6, 0.34 * rows + 1.1))
+    size = (2.1 * steps + 1.2, max(3.9, 0.34 * rows + 1.1))
     if image is None:
         figure, axes = new_figure(size=size)
     else:
@@ -62,7 +62,13 @@ def tree(
         ax.text(2.1 * step, -1.0, f"step {step}", fontsize=12, ha="center", va="center")
     ax.set_axis_off()
     figure.suptitle(title, fontsize=13)
-    figure.legend(handles=_legend(), loc="outside lower center", ncols=3, frameon=False, fontsize=11)
+    figure.legend(
+        handles=_legend(),
+        loc="outside lower center",
+        ncols=3 if figure.get_figwidth() > 9 else 2,
+        frameon=False,
+        fontsize=11,
+    )
     return figure
 
 

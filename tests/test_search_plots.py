@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from test_search_tree import Maze
 
 from helpers import plots, search_plots
@@ -21,11 +22,16 @@ def test_the_tree_has_every_branch() -> None:
     words = [text.get_text() for text in figure.axes[0].texts]
     assert len(words) == len(found.branches) + 3, "a box a branch, and the steps"
     legend = {text.get_text() for text in figure.legends[0].get_texts()}
-    assert {"goes on", "given up", "greedy search, after the beam left it"} <= legend, "every kind of box is named"
+    assert {"goes on", "given up", "greedy search, after the beam left it"} <= legend, (
+        "every kind of box is named"
+    )
     assert "<start>" in words and "bee ✗  0.40" in words and "ant  0.60" in words and "<stop>  0.36" in words
     places = [text.get_position() for text in figure.axes[0].texts]
     assert len(set(places)) == len(places), "no box hides another"
     plots.to_png(figure)
+    FigureCanvasAgg(figure).draw()
+    around = figure.legends[0].get_window_extent()
+    assert around.x0 >= 0 and around.x1 <= figure.bbox.width, "the legend is not cut, in a small tree either"
 
 
 def test_the_leaderboard_has_a_row_a_system() -> None:
@@ -44,7 +50,9 @@ def test_reliability_has_a_panel_a_system() -> None:
     figure = search_plots.reliability({"a": found, "b": found}, title="sure?", columns=3)
     assert [ax.get_title() for ax in figure.axes] == ["a", "b", ""]
     assert f"claims {found['probability']:.2f}" in figure.axes[0].texts[0].get_text()
-    assert figure.axes[0].get_xlabel() == "probability claimed", "of a set or of a sequence: the title says it"
+    assert figure.axes[0].get_xlabel() == "probability claimed", (
+        "of a set or of a sequence: the title says it"
+    )
     plots.to_png(figure)
 
 
@@ -57,7 +65,8 @@ def test_optimism_has_two_lines_a_chooser() -> None:
 
 
 @pytest.mark.parametrize(
-    ("p", "text"), [(0.5, "0.50"), (0.0412, "0.041"), (0.004, "0.004"), (0.00236, "0.0024"), (1e-6, "<0.0001")]
+    ("p", "text"),
+    [(0.5, "0.50"), (0.0412, "0.041"), (0.004, "0.004"), (0.00236, "0.0024"), (1e-6, "<0.0001")],
 )
 def test_probabilities_are_short(p: float, text: str) -> None:
     assert search_plots._short(p) == text
