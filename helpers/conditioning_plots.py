@@ -52,7 +52,7 @@ def four_ways(image, labels: Sequence[str], sizes: Mapping[str, int]) -> Figure:
 def _cells(ax: Axes, labels: Sequence[str], title: str, *, first: float = 0, joint: bool = False) -> None:
     """The unrolled decoder that the four have in common, its first step at x = first."""
     reads, says = [START_NAME, *labels], [*labels, STOP_NAME]
-    top = 1.85 if joint else 1.1
+    top = 2.05 if joint else 1.1
     for t, (read, said) in enumerate(zip(reads, says, strict=True)):
         x = first + t
         box(ax, x, 0, 0.6, 0.6, "LSTM", CELL)
@@ -63,7 +63,7 @@ def _cells(ax: Axes, labels: Sequence[str], title: str, *, first: float = 0, joi
         if t:
             arrow(ax, (x - 0.7, 0), (x - 0.31, 0))
     ax.set_title(title)
-    ax.set(xlim=(-1.75, 2.6), ylim=(-1.3, 2.2 if joint else 1.75))
+    ax.set(xlim=(-1.75, 2.6), ylim=(-1.3, 2.4 if joint else 1.75))
     ax.set_axis_off()
 
 
@@ -94,13 +94,15 @@ def _as_first_input(ax: Axes, labels: Sequence[str]) -> None:
 
 def _at_the_output(ax: Axes, labels: Sequence[str]) -> None:
     _cells(ax, labels, "3 · at the output of every step (CNN-RNN)", joint=True)
-    box(ax, -1.3, 0.9, 0.6, 0.6, "$v$", IMAGE)
+    rail, aside = 1.5, 0.2  # its arrows come down beside those that go up from x_t
+    box(ax, -1.3, rail, 0.6, 0.6, "$v$", IMAGE)
+    # A rail past all steps, and down from it: every x_t gets the same vector, and none hands it on to the next.
+    ax.plot([-1.0, len(labels) - aside], [rail, rail], color=WAY, lw=3, solid_capstyle="round", zorder=0)
     for t in range(len(labels) + 1):
         box(ax, t, 0.9, 0.62, 0.46, f"$x_{t + 1}$", "#bfe3d7")
-        arrow(ax, (t, 1.14), (t, 1.63))
-        # From the image to the first step, then on over each step to the next: every one adds the same vector.
-        arrow(ax, (-1.0 if t == 0 else t - 0.69, 0.9), (t - 0.32, 0.9), colour=WAY, width=3)
-    ax.text(-0.66, 1.02, "$U_I v$", fontsize=12, ha="center", va="bottom")
+        arrow(ax, (t, 1.14), (t, 1.83))
+        arrow(ax, (t - aside, rail), (t - aside, 1.13), colour=WAY, width=3)
+    ax.text(-0.66, rail + 0.1, "$U_I v$", fontsize=12, ha="center", va="bottom")
     ax.text(-1.6, 0, "starts from 0", fontsize=12, va="center")
     arrow(ax, (-0.58, 0), (-0.31, 0))
 
@@ -138,7 +140,7 @@ def concept_view(
     """An image, its most probable concepts with those changed by hand, and what is decoded. Notebook 03b.
 
     names, before, after: C labels, their probabilities, and those that the decoder is given; where the two differ, both
-        are drawn. most: concepts drawn, the changed ones first to be chosen. paths: see `draw_sequences`.
+        are drawn and "(set)" stands behind the name. most: concepts drawn, the changed ones first to be chosen. paths: see `draw_sequences`.
     """
     own, given = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
     if not len(names) == len(own) == len(given):
@@ -159,11 +161,11 @@ def concept_view(
         else:
             ax.barh(y, own[c], 0.7, color=BEFORE)
             ax.text(own[c] + 0.02, y, f"{own[c]:.2f}", fontsize=11, va="center")
-    ax.set_yticks(range(len(chosen)), [names[c] + (" *" if changed[c] else "") for c in chosen])
+    ax.set_yticks(range(len(chosen)), [names[c] + (" (set)" if changed[c] else "") for c in chosen])
     ax.set_ylim(len(chosen) - 0.4, -0.6)
     ax.set_xlim(0, 1.25)
     ax.set_xticks([0, 0.5, 1])
-    ax.set_xlabel("probability of the concept (* by hand)")
+    ax.set_xlabel("probability (hatched: set by hand)")
     ax.set_title("what the decoder is given")
     draw_sequences(axes[0, 2], paths)
     return figure

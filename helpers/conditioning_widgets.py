@@ -46,7 +46,7 @@ def concept_figure(
     paths = {"from its own concepts": [(name, False) for name in own]}
     text = f"True labels: {', '.join(record.labels) or 'none'}. From its own concepts: {', '.join(own)}."
     if changed:
-        paths["from yours"] = [(name, name not in own) for name in mine]
+        paths["from yours (new: *)"] = [(name, name not in own) for name in mine]
         turned = [f"{vocabulary.labels[label]} = {value:.2f}" for label, value in changed.items()]
         text += f" With {', '.join(turned)}: {', '.join(mine)}."
     figure = conditioning_plots.concept_view(

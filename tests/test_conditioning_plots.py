@@ -43,7 +43,7 @@ def test_concepts_changed_by_hand_are_drawn_twice_and_always() -> None:
     before, after = [0.9, 0.8, 0.7, 0.1, 0.0, 0.3], [0.9, 0.8, 0.7, 0.1, 0.05, 0.3]
     figure = concept_view(IMAGE, names, before, after, {"own": [("c0", False), ("<stop>", False)]}, most=3)
     written = texts(figure)
-    assert {"c0", "c1", "c4 *"} <= set(written) and "c3" not in written and "c5" not in written
+    assert {"c0", "c1", "c4 (set)"} <= set(written) and "c3" not in written and "c5" not in written
     assert bars(figure) == pytest.approx([0.9, 0.8, 0.0, 0.05])
     with pytest.raises(ValueError, match="found 6 names, 5 and 6"):
         concept_view(IMAGE, names, before[:5], after, {"own": []})

@@ -61,7 +61,7 @@ def test_a_concept_turned_by_hand_changes_what_is_said(view) -> None:
     assert view.controls["value"].value == 0.2 and len(drawn) == 1  # looking changes nothing
     view.controls["value"].value = 0.8
     assert drawn[-1]["after"] == pytest.approx([0.9, 0.8, 0.7])
-    assert drawn[-1]["paths"]["from yours"] == [
+    assert drawn[-1]["paths"]["from yours (new: *)"] == [
         ("ant", False),
         ("bee", True),
         ("cat", False),
@@ -78,7 +78,7 @@ def test_several_concepts_stay_and_the_slider_shows_what_was_set(view) -> None:
     concept.value = 2
     assert value.value == 0.7
     value.value = 0.05
-    assert [name for name, _ in drawn[-1]["paths"]["from yours"]] == ["<stop>"]
+    assert [name for name, _ in drawn[-1]["paths"]["from yours (new: *)"]] == ["<stop>"]
     concept.value = 0
     assert value.value == 0.0
     assert view.controls["chosen"].value == "You set ant = 0.00, cat = 0.05."
@@ -88,7 +88,7 @@ def test_several_concepts_stay_and_the_slider_shows_what_was_set(view) -> None:
 def test_it_can_start_again(view, how: str) -> None:
     view, drawn = view
     view.controls["value"].value = 0.0
-    assert "from yours" in drawn[-1]["paths"]
+    assert "from yours (new: *)" in drawn[-1]["paths"]
     if how == "button":
         view.again.click()
         assert view.controls["value"].value == 0.9
