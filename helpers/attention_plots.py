@@ -255,10 +255,12 @@ def attention_view(
     highest: float,
     titles: tuple[str, str, str] = ("", "", ""),
     boxes: Sequence = (),
+    value: str = "probability",
 ) -> Figure:
     """An image, a map over it, and bars of the most probable labels. Notebook 04.
 
     bars: name -> {label: probability}; two of them with the same labels are drawn side by side. titles: of the three.
+    value: what the bars are, between 0 and 1.
     """
     figure, axes = new_figure(1, 3, size=(11, 3.9), width_ratios=(1, 1.25, 0.95))
     draw_image(axes[0, 0], image, titles[0])
@@ -280,7 +282,7 @@ def attention_view(
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.set_xlim(0, 1.2)
     ax.set_xticks([0, 0.5, 1])
-    ax.set(xlabel="probability", title=titles[2])
+    ax.set(xlabel=value, title=titles[2])
     if len(bars) > 1:
         ax.legend(fontsize=11, frameon=False, loc="lower right")
     return figure

@@ -181,9 +181,9 @@ def grouped_bars(
     ylabel: str,
     title: str,
 ) -> Figure:
-    """Bars of several series beside each other in groups, a bar the mean of S runs, a dot a run. Notebook 03.
+    """Bars of several series beside each other in groups, a bar the mean of S runs. Notebook 03.
 
-    series: name -> (S, G), S runs and G groups; NaN leaves a gap.
+    series: name -> (S, G), S runs and G groups; NaN leaves a gap. Of several runs, each is a dot.
     """
     values = {name: np.atleast_2d(np.asarray(runs, dtype=float)) for name, runs in series.items()}
     if not values or any(runs.shape[1] != len(groups) for runs in values.values()):
@@ -194,7 +194,7 @@ def grouped_bars(
     for k, (name, runs) in enumerate(values.items()):
         x = np.arange(len(groups)) + (k - (len(values) - 1) / 2) * width
         ax.bar(x, runs.mean(0), width * 0.92, color=PALETTE[k % (len(PALETTE) - 1)], label=name)
-        for run in runs:
+        for run in runs if len(runs) > 1 else ():
             ax.plot(x, run, linestyle="", marker="o", markersize=4, color="black", markerfacecolor="white")
     ax.set_xticks(range(len(groups)), groups)
     ax.margins(y=0.08)

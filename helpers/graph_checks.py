@@ -59,7 +59,7 @@ def check_conditional(answer: Any) -> str:
 
 @exercise("Exercise 2: one step along the graph")
 def check_propagate(answer: Any) -> str:
-    """`propagate(adjacency (C, C), nodes (C, d)) -> (C, d)`: D^(-1/2) Aᵀ D^(-1/2) nodes. Notebook 08."""
+    """`propagate(adjacency (C, C), nodes (C, d)) -> (C, d)`: R^(-1/2) Aᵀ R^(-1/2) nodes. Notebook 08."""
     generator = torch.Generator().manual_seed(1)
     for labels, size in ((3, 2), (5, 4), (4, 1)):
         adjacency = (torch.rand(labels, labels, generator=generator) * 2).round() * 0.5 + torch.eye(labels)
@@ -73,18 +73,18 @@ def check_propagate(answer: Any) -> str:
         slips = {
             "A must be transposed: a label takes from those whose arrows arrive at it.":
                 scale[:, None] * adjacency * scale @ nodes,
-            "D holds the sums of the rows, not of the columns.":
+            "R holds the sums of the rows, not of the columns.":
                 columns.rsqrt()[:, None] * adjacency.T * columns.rsqrt() @ nodes,
-            "The normalisation is missing: without D, labels with many neighbours become large.": adjacency.T @ nodes,
-            "Each side gets D to the power -1/2; this divides by D once, on the left.": (adjacency.T / rows[:, None]) @ nodes,
-            "Each side gets D to the power -1/2; this divides by D once, on the right.": (adjacency.T / rows) @ nodes,
+            "The normalisation is missing: without R, labels with many neighbours become large.": adjacency.T @ nodes,
+            "Each side gets R to the power -1/2; this divides by R once, on the left.": (adjacency.T / rows[:, None]) @ nodes,
+            "Each side gets R to the power -1/2; this divides by R once, on the right.": (adjacency.T / rows) @ nodes,
             "The power is -1/2, not +1/2: divide.": rows.sqrt()[:, None] * adjacency.T * rows.sqrt() @ nodes,
-            "The power is -1/2: this divides by D on both sides.": adjacency.T / rows[:, None] / rows @ nodes,
+            "The power is -1/2: this divides by R on both sides.": adjacency.T / rows[:, None] / rows @ nodes,
             "This is the normalised adjacency. Multiply the nodes by it.": normalized(adjacency),
         }  # fmt: skip
         call.refuse(slips, expected=expected, alike=_close)
         call.expect(
-            _close(call.value, expected), expected=expected, hint="Row i of the result: the sum over j of A[j, i] / √(d_i d_j) · nodes[j]."
+            _close(call.value, expected), expected=expected, hint="Row i of the result: the sum over j of A[j, i] / √(r_i r_j) · nodes[j]."
         )  # fmt: skip
     return "Two such steps with a matrix each and a ReLU between them are a graph network."
 
@@ -109,7 +109,7 @@ def check_safe_adjacency(answer: Any) -> str:
             "The identity is missing: every label also hears itself.": normalized(edges + product.softmax(1)),
             "The edges of the prior are missing.": normalized(one + product.softmax(1)),
             "Softmax over the rows: each row sums to 1 (dimension 1, not 0).": normalized(edges + one + product.softmax(0)),
-            "This is not normalised yet: D^(-1/2) Aᵀ D^(-1/2).": edges + one + product.softmax(1),
+            "This is not normalised yet: R^(-1/2) Aᵀ R^(-1/2).": edges + one + product.softmax(1),
             "Clipped at 0, it is safe, but a label whose row is all negative would learn nothing. Use softmax.":
                 normalized(edges + one + product.clamp(min=0)),
         }  # fmt: skip

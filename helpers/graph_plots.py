@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import seaborn as sns
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Patch
 from scipy.cluster.hierarchy import leaves_list, linkage
@@ -42,7 +43,7 @@ def label_graph(
     order: Sequence[int] | None = None,
     kinds: Mapping[str, str] | None = None,
     focus: str | None = None,
-    size: float = 7.6,
+    size: float = 8.4,
 ) -> Figure:
     """Labels on a circle, an arrow i -> j where weights[i, j] is at least the threshold. Notebook 08.
 
@@ -60,6 +61,7 @@ def label_graph(
     order = circle_order(weights) if order is None else list(order)
     angle = np.empty(len(names))
     angle[order] = np.pi / 2 - 2 * np.pi * np.arange(len(names)) / len(names)
+    place = {k: position for position, k in enumerate(order)}
     at = np.stack([np.cos(angle), np.sin(angle)], axis=1)  # (C, 2)
     figure, axes = new_figure(size=(size, size * 0.97))
     ax = axes[0, 0]
@@ -69,9 +71,10 @@ def label_graph(
     for i, j in edges:
         shown = focus is None or focus in (names[i], names[j])
         strength = matrix[i, j] / top if top > 0 else 1.0
+        bend = _bend(place[j] - place[i], len(names))
         ax.add_patch(
             FancyArrowPatch(
-                tuple(at[i]), tuple(at[j]), connectionstyle="arc3,rad=0.18", arrowstyle="-|>",
+                tuple(at[i]), tuple(at[j]), connectionstyle=f"arc3,rad={bend:.3f}", arrowstyle="-|>",
                 mutation_scale=13, shrinkA=5, shrinkB=7, linewidth=0.6 + 2.2 * strength,
                 color=PALETTE[0] if shown else GREY, alpha=0.85 if shown else 0.2, zorder=2 if shown else 1,
             )
@@ -99,6 +102,18 @@ def label_graph(
     return figure
 
 
+def _bend(steps: int, count: int) -> float:
+    """How much an arrow over so many steps clockwise of `count` is bent, as `arc3` takes it.
+
+    Arrows between labels that stand near each other bend inwards, clear of the labels between them, and there and back
+    by different amounts; long ones hardly.
+    """
+    steps = steps % count
+    clockwise = steps <= count / 2
+    near = max(0.0, 1 - (min(steps, count - steps) - 1) / (count / 4))
+    return 0.18 + 0.75 * near if clockwise else 0.18 - 0.55 * near
+
+
 def label_matrices(
     panels: Mapping[str, Tensor],
     names: Sequence[str],
@@ -107,25 +122,34 @@ def label_matrices(
     xlabel: str = "",
     ylabel: str = "",
     highest: float | None = None,
+    power: float = 1.0,
+    columns: int | None = None,
     side: float = 5.6,
 ) -> Figure:
     """Matrices of labels (C, C) beside each other with one colour scale from 0; side of one in inches. Notebook 08.
 
-    panels: title -> matrix. Raises ValueError for a matrix of another size.
+    panels: title -> matrix. power: of the colour scale; 1/2 tells small weights apart. columns: of panels (default: one
+    row of them). Raises ValueError for a matrix of another size.
     """
     for title, matrix in panels.items():
         if tuple(matrix.shape) != (len(names), len(names)):
             raise ValueError(f"{title}: {len(names)} names, but a matrix of {tuple(matrix.shape)}")
-    figure, axes = new_figure(1, len(panels), size=(side * len(panels) + 1.9, side + 1.4))
+    columns = columns or len(panels)
+    rows = -(-len(panels) // columns)
+    figure, axes = new_figure(rows, columns, size=(side * columns + 1.9, side * rows + 1.4))
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
     highest = max(float(matrix.max()) for matrix in panels.values()) if highest is None else highest
-    for k, (ax, (title, matrix)) in enumerate(zip(axes.flat, panels.items(), strict=True)):
+    norm = PowerNorm(power, vmin=0, vmax=highest)
+    for k, (ax, (title, matrix)) in enumerate(zip(axes.flat, panels.items(), strict=False)):
+        first, lowest = k % columns == 0, k + columns >= len(panels)
         sns.heatmap(
-            np.asarray(matrix, dtype=float), ax=ax, cmap=SEQUENTIAL, vmin=0, vmax=highest, square=True, cbar=False,
-            xticklabels=list(names), yticklabels=list(names) if k == 0 else False,
+            np.asarray(matrix, dtype=float), ax=ax, cmap=SEQUENTIAL, norm=norm, square=True, cbar=False,
+            xticklabels=list(names) if lowest else False, yticklabels=list(names) if first else False,
         )  # fmt: skip
         ax.tick_params(axis="x", rotation=90, labelsize=11)
         ax.tick_params(axis="y", rotation=0, labelsize=11)
-        ax.set(title=title, xlabel=xlabel, ylabel=ylabel if k == 0 else "")
+        ax.set(title=title, xlabel=xlabel if lowest else "", ylabel=ylabel if first else "")
     bar = figure.colorbar(axes.flat[0].collections[0], ax=list(axes.flat), fraction=0.03, pad=0.02)
     bar.set_label(colour_label, fontsize=12)
     bar.ax.tick_params(labelsize=11)

@@ -53,8 +53,8 @@ def graph_figure(
         k = list(names).index(focus)
         out = [f"{names[j]} ({float(prior[k, j]):.2f})" for j in edges[k].nonzero().flatten().tolist()]
         into = [f"{names[i]} ({float(prior[i, k]):.2f})" for i in edges[:, k].nonzero().flatten().tolist()]
-        text += f" With {focus} there is mostly: {', '.join(out) or 'nothing'}. "
-        text += f"These mostly come with {focus}: {', '.join(into) or 'none'}."
+        text += f" Arrows from {focus}: {', '.join(out) or 'none'}."
+        text += f" Arrows to {focus}: {', '.join(into) or 'none'}."
     return figure, text
 
 
@@ -116,7 +116,8 @@ def look_figure(
         tuple(picture.shape),
         {"": {names[i]: float(scores[i]) for i in shown}},
         highest=float(picture.max()),
-        titles=(", ".join(record.labels), f"{label} looks here", "scores"),
+        titles=(", ".join(record.labels), f"{label} looks here", "highest scores"),
+        value="score",
         boxes=[box for box in record.boxes if box.label == label],
     )
     text = f"{label} is {'' if present else 'not '}in the picture; its score is {float(scores[k]):.2f}. "

@@ -44,7 +44,7 @@ def neighbours(prior: Tensor, threshold: float, *, weight: float = 0.25) -> Tens
 
 
 def normalized(adjacency: Tensor) -> Tensor:
-    """D^(-1/2) Aᵀ D^(-1/2), D the row sums of A (C, C), which must be above 0. Kipf and Welling, ICLR 2017."""
+    """R^(-1/2) Aᵀ R^(-1/2), R the row sums of A (C, C), which must be above 0. Kipf and Welling, ICLR 2017."""
     scale = adjacency.sum(1).rsqrt()
     return scale.unsqueeze(1) * adjacency.T * scale
 

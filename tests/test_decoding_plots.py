@@ -71,11 +71,12 @@ def test_named_labels_tell_right_from_wrong_without_colour() -> None:
         named_in_order([IMAGE], [row, row])
 
 
-def test_grouped_bars_are_means_and_dots_are_runs() -> None:
+def test_grouped_bars_are_means_and_dots_are_several_runs() -> None:
     figure = grouped_bars({"a": [[1, 2], [3, 6]], "b": [[5, 5]]}, ["left", "right"], ylabel="%", title="t")
     ax = figure.axes[0]
     assert [[bar.get_height() for bar in group] for group in ax.containers] == [[2, 4], [5, 5]]
-    assert [line.get_ydata().tolist() for line in ax.lines] == [[1, 2], [3, 6], [5, 5]]
+    dots = [line.get_ydata().tolist() for line in ax.lines]
+    assert dots == [[1, 2], [3, 6]], "a single run is its bar: no dot that looks like several"
     with pytest.raises(ValueError, match="shape \\(S, 2\\)"):
         grouped_bars({"a": [[1, 2, 3]]}, ["left", "right"], ylabel="%", title="t")
 

@@ -75,6 +75,25 @@ def test_matrices_share_a_scale() -> None:
     assert len(to_png(figure)) > 5000
 
 
+def test_matrices_in_rows_with_a_scale_for_small_weights() -> None:
+    panels = {title: prior() for title in "abc"}
+    figure = gp.label_matrices(panels, NAMES, colour_label="weight", power=0.5, columns=2)
+    norm = figure.axes[0].collections[0].norm
+    assert norm(0.25) == pytest.approx(0.5) and norm(1.0) == 1.0, (
+        "a quarter of the largest has half of the scale"
+    )
+    shown = [(bool(ax.get_xticklabels()), bool(ax.get_yticklabels()), ax.axison) for ax in figure.axes[:4]]
+    assert shown[:3] == [(False, True, True), (True, False, True), (True, True, True)] and not shown[3][2]
+    assert len(to_png(figure)) > 5000
+
+
+def test_near_labels_have_bent_arrows_that_tell_there_from_back() -> None:
+    there, back = (gp._bend(steps, 30) for steps in (1, -1))
+    assert there > 0 > back, "clockwise and anticlockwise, both inwards"
+    assert there - abs(back) > 0.2, "by different amounts"
+    assert gp._bend(14, 30) == gp._bend(-14, 30) == pytest.approx(0.18), "long ones hardly"
+
+
 def test_wrong_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="5 names"):
         gp.label_graph(NAMES, torch.zeros(4, 4), threshold=0.4)

@@ -50,10 +50,10 @@ def test_the_threshold_decides_on_arrows_and_a_label_can_be_picked_out(prior, qu
     view.controls["threshold"].value = 0.4
     view.controls["focus"].value = "sea"
     said = view.sentence.value
-    assert "With sea there is mostly: boat (0.50)." in said
-    assert "These mostly come with sea: boat (1.00)." in said
+    assert "Arrows from sea: boat (0.50)." in said
+    assert "Arrows to sea: boat (1.00)." in said
     view.controls["focus"].value = "rain"
-    assert "With rain there is mostly: nothing." in view.sentence.value
+    assert "Arrows from rain: none. Arrows to rain: umbrella (0.90)." in view.sentence.value
 
 
 def test_the_prior_is_left_as_it_is(prior) -> None:
@@ -79,6 +79,12 @@ def test_a_label_looks_where_the_network_says(tmp_path, crops, quick) -> None:
     if crops:
         assert f"{float(weights[-6:].sum()):.0%} of its attention is on the whole view" in said
     assert float(on_image(weights, crops, CELLS).sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_scores_are_not_called_probabilities(tmp_path) -> None:
+    system, records, features = make(tmp_path, 0)
+    figure, _ = views.look_figure(system, records, features, CELLS, label="sea")
+    assert figure.axes[2].get_xlabel() == "score"
 
 
 def test_views_draw_for_real(prior, tmp_path) -> None:
