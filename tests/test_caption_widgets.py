@@ -54,7 +54,14 @@ def test_the_figure_has_image_sentences_and_true_captions(system, records, featu
     figure, text = sentences_figure(system, records, features, image=2, width=3)
     written = " ".join(t.get_text() for ax in figure.axes for t in ax.texts).replace("\n", " ")
     assert "a beam of 3" in text and text.startswith("Image 3")
+    assert "log-probability of the sentence" in written
     assert all(caption in " ".join(written.split()) for caption in records[2].captions)
+
+
+def test_drawn_sentences_have_the_log_probability_of_the_draw(system, records, features) -> None:
+    figure, text = sentences_figure(system, records, features, image=2, width=3, temperature=1.5)
+    written = " ".join(t.get_text() for ax in figure.axes for t in ax.texts)
+    assert "3 drawn at temperature 1.5" in text and "log-probability of the draw" in written
 
 
 def test_the_view_follows_its_controls(system, records, features) -> None:
