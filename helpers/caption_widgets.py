@@ -62,7 +62,7 @@ def sentences_figure(
     how = f"{width} drawn at temperature {temperature:g}" if temperature else f"a beam of {width}"
     figure, axes = new_figure(1, 2, size=(10, 4.4), width_ratios=(1, 1.5))
     draw_image(axes[0, 0], open_image(records[image].path), f"image {image + 1}")
-    # At a temperature the numbers are not those of the model: a flat draw finds every sentence improbable.
+    # At a temperature the numbers are not those of the model: a flat draw makes good sentences improbable.
     lines = [f"{how}, log-probability {'of the draw' if temperature else 'of the sentence'}:"]
     lines += [wrapped(f"{log_p:7.2f}  {text or 'no word'}", 5.6) for text, log_p in found]
     lines += ["", "true captions:", *(wrapped(f"·  {text}", 5.6) for text in records[image].captions)]
