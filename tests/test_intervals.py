@@ -46,7 +46,7 @@ def test_a_mean_over_images_has_the_interval_of_scipy() -> None:
     found = bootstrap(predicted, target, replicates=4000)["exact_match"]
     right = (predicted == target).all(1).double().numpy()
     expected = stats.bootstrap(
-        (right,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(0)
+        (right,), np.mean, n_resamples=4000, method="percentile", random_state=np.random.default_rng(0)
     ).confidence_interval
     assert found.value == pytest.approx(right.mean())
     assert found.low == pytest.approx(expected.low, abs=0.01)

@@ -117,7 +117,6 @@ def test_fine_tuning_goes_through_the_images(scenes: Path, tmp_path: Path) -> No
         (["--data", "nowhere"], "nowhere"),
         (["--backbone", "resnet51"], "resnet51"),
         (["--select", "mAPP"], "mAPP"),
-        (["--thresholds", "best", "--system", "bce"], "top3"),
         (["--weights", "nofile.pth"], "--weights nofile.pth: there is no such file"),
         (["--glove", "noglove.txt"], "--glove noglove.txt: there is no such file"),
         (["--glove", "."], "--glove .: is a folder"),
