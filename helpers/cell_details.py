@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from helpers.batch import Features
-from helpers.crops import CropEncoder, cut, layout, token_boxes
+from helpers.crops import AroundEncoder, CropEncoder, cut, layout, token_boxes
 from helpers.encoders import Encoder, require_images
 from helpers.transforms import denormalize
 
@@ -50,7 +50,7 @@ def place_code(boxes: Tensor, octaves: int = OCTAVES) -> Tensor:
     return torch.cat([2 * centre - 1, angle.sin().flatten(1), angle.cos().flatten(1)], 1)
 
 
-class DetailEncoder(nn.Module):
+class DetailEncoder(AroundEncoder):
     """An encoder whose cells also tell their colours and their place; used wherever an `Encoder` is. Notebook 07.
 
     encoder: an `Encoder` or a `CropEncoder`; it may be frozen or learn. What is appended has no parameters.
@@ -71,16 +71,6 @@ class DetailEncoder(nn.Module):
         place = place_code(token_boxes(self.level, self.cells))
         self.register_buffer("place", place, persistent=False)  # (L, 14)
         self.dim = encoder.dim + LEVELS**3 + place.shape[1]
-
-    @property
-    def frozen(self) -> bool:
-        """Whether no parameter learns."""
-        return self.encoder.frozen
-
-    @property
-    def weights_id(self) -> str:
-        """That of the encoder: see `Encoder.weights_id`."""
-        return self.encoder.weights_id
 
     def forward(self, images: Tensor) -> Features:
         """Images (B, 3, S, S) float, preprocessed -> pooled (B, D) and grid (B, L, D), the additions last.

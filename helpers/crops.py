@@ -99,7 +99,23 @@ def sine_code(boxes: Tensor, size: int) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=2).flatten(1)
 
 
-class CropEncoder(nn.Module):
+class AroundEncoder(nn.Module):
+    """What wraps an `encoder` and has no parameters of its own."""
+
+    encoder: nn.Module
+
+    @property
+    def frozen(self) -> bool:
+        """Whether no parameter learns."""
+        return self.encoder.frozen
+
+    @property
+    def weights_id(self) -> str:
+        """That of the encoder: see `Encoder.weights_id`."""
+        return self.encoder.weights_id
+
+
+class CropEncoder(AroundEncoder):
     """An encoder that also looks at tiles; used wherever an `Encoder` is. Taught in notebook 08.
 
     encoder:    what sees a view; t is its image size.
@@ -122,16 +138,6 @@ class CropEncoder(nn.Module):
         self.dim, self.cells = encoder.dim, encoder.grid_size
         self.grid_size = (self.views * self.cells[0], self.cells[1])
         self.preprocessing = replace(encoder.preprocessing, size=self.image_size)
-
-    @property
-    def frozen(self) -> bool:
-        """Whether no parameter learns."""
-        return self.encoder.frozen
-
-    @property
-    def weights_id(self) -> str:
-        """That of the encoder: see `Encoder.weights_id`."""
-        return self.encoder.weights_id
 
     @property
     def boxes(self) -> Tensor:
