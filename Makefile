@@ -53,7 +53,7 @@ fast: setup ## the tests that take seconds
 	@$(RUN) -m pytest -m "not slow and not browser" $(ARGS)
 
 notebooks: setup ## execute every notebook and store its outputs (ARGS="notebooks/03*" for one)
-	@$(RUN) -m helpers.notebooks $(ARGS)
+	@$(RUN) -m helpers.commands.notebooks $(ARGS)
 
 bench: setup ## list the benchmarks; run one with NAME=…
 	@if [ -n "$(NAME)" ]; then $(RUN) -m "benchmarks.$(NAME)" $(ARGS); else \

@@ -35,11 +35,10 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from helpers.alignment import ALIGNMENTS, align, alignment_cost, assign
-from helpers.assignment import MOST_PERMUTATIONS
-from helpers.batch import Batch, Features
-from helpers.labels import Vocabulary, to_multi_hot
-from helpers.systems import build
+from helpers.data.batches import Batch, Features
+from helpers.data.labels import Vocabulary, to_multi_hot
+from helpers.systems.alignment import ALIGNMENTS, MOST_PERMUTATIONS, align, alignment_cost, assign
+from helpers.systems.registry import build
 
 # "At least this many times faster", by device: (than the python loop, than the scipy loop).
 TARGETS = {"cpu": (10.0, 1.0), "cuda": (50.0, 5.0)}

@@ -6,7 +6,7 @@
 Three decoders with the same weights, so with the same answers (checked first):
   plain      the textbook loop: project the grid, add, ReLU, dot, at every step; four matrices for h
   hoisted    the same, with the projection of the grid moved out of the loop and nothing else
-  ours       helpers.attention.AttentionLSTM
+  ours       helpers.decoders.attention.AttentionLSTM
   compiled   ours under torch.compile, with --compile
 Three tasks: `train`, a teacher-forced forward and backward pass with dropout, without an optimiser; `train, grid
 too`, the same with a gradient for the grid, as for an encoder that learns along; `infer`, greedy free-running
@@ -38,11 +38,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from helpers.attention import AttentionLSTM
-from helpers.batch import Features
-from helpers.decoders import Decoder, State
-from helpers.files import write_json
-from helpers.search import greedy
+from helpers.data.batches import Features
+from helpers.data.files import write_json
+from helpers.decoders.attention import AttentionLSTM
+from helpers.decoders.base import Decoder, State
+from helpers.decoders.search import greedy
 
 TASKS = ("train", "train, grid too", "infer")
 
@@ -162,7 +162,7 @@ def peaks(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     source = torch.randn(numbers, device=device)
     target = torch.empty_like(source)
-    # The same product as a 1x1 convolution: a CPU's two libraries differ (see `helpers.attention_kernels.linear`).
+    # The same product as a 1x1 convolution: a CPU's two libraries differ (see `helpers.decoders.attention.linear`).
     pictures, filters = a.view(32, -1, side).mT.unsqueeze(2), b[:, :, None, None]
     products = [lambda: a @ b, lambda: F.conv2d(pictures, filters)]
 

@@ -19,12 +19,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from helpers.attention import AttentionLSTM
-from helpers.batch import Features
-from helpers.beam import beam
-from helpers.checkpoints import load_checkpoint
-from helpers.decoders import Decoder, LabelLSTM
-from helpers.files import DATA
+from helpers.data.batches import Features
+from helpers.data.files import DATA
+from helpers.decoders.attention import AttentionLSTM
+from helpers.decoders.base import Decoder
+from helpers.decoders.beam import beam
+from helpers.decoders.lstm import LabelLSTM
+from helpers.training.checkpoints import load_checkpoint
 
 C, D, L = 260, 1280, 49
 

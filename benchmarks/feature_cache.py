@@ -22,13 +22,14 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from helpers.datasets import ImageDataset, make_loader
-from helpers.encoders import build_encoder
-from helpers.features import FeatureDataset, encode_records
-from helpers.labels import Vocabulary
-from helpers.records import Record
-from helpers.scenes import LABELS, draw_scene
-from helpers.transforms import eval_transform
+from helpers.data.batches import ImageDataset, make_loader
+from helpers.data.images import eval_transform
+from helpers.data.labels import Vocabulary
+from helpers.data.records import Record
+from helpers.encoders.cache import FeatureDataset, encode_records
+from helpers.encoders.encoder import build_encoder
+from helpers.scenes.content import LABELS
+from helpers.scenes.write import draw_scene
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 

@@ -26,10 +26,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from helpers.batch import Features
-from helpers.crops import build_crop_encoder, cut, num_views
-from helpers.files import write_json
-from helpers.label_decoder import CrossAttention, LabelDecoder
+from helpers.data.batches import Features
+from helpers.data.files import write_json
+from helpers.decoders.label_decoder import CrossAttention, LabelDecoder
+from helpers.encoders.crops import build_crop_encoder, cut, num_views
 
 
 class Explicit(CrossAttention):

@@ -18,8 +18,8 @@ from time import perf_counter
 import torch
 from torchmetrics.functional.classification import multilabel_average_precision
 
-from helpers.metrics import average_precision, multilabel_metrics
-from helpers.thresholds import apply_thresholds, choose_global, choose_mcc
+from helpers.metrics.label_sets import average_precision, multilabel_metrics
+from helpers.metrics.thresholds import apply_thresholds, choose_global, choose_mcc
 
 
 def seconds(function: Callable[[], object], repeats: int) -> str:

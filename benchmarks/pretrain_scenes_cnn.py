@@ -33,11 +33,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from helpers.files import DATA
-from helpers.losses import asymmetric_loss
-from helpers.metrics import multilabel_metrics, per_label_metrics
-from helpers.scenes import LABELS, draw_scene
-from helpers.scenes_cnn import DIM, ScenesCNN, read_scenes_weights, write_scenes_weights
+from helpers.data.files import DATA
+from helpers.encoders.scenes_cnn import DIM, ScenesCNN, read_scenes_weights, write_scenes_weights
+from helpers.metrics.label_sets import multilabel_metrics, per_label_metrics
+from helpers.scenes.content import LABELS
+from helpers.scenes.write import draw_scene
+from helpers.systems.losses import asymmetric_loss
 
 COURSE_SEED = 0
 CHUNK = 100  # scenes a process draws before it hands them over
@@ -219,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> float:
     model, best_map = train(options, train_set, val_set)
     words = sys.argv[1:] if arguments is None else list(arguments)
     metadata = {
-        "network": "helpers.scenes_cnn.ScenesCNN",
+        "network": "helpers.encoders.scenes_cnn.ScenesCNN",
         "command": shlex.join(["python", "-m", "benchmarks.pretrain_scenes_cnn", *words]),
         "seed": str(options.seed),
         "val_mAP": f"{best_map:.4f}",

@@ -14,9 +14,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.experiment import run
-from helpers.files import REPOSITORY, read_json, write_json, write_text
-from helpers.train import parser as train_parser
+from helpers.commands.train import parser as train_parser
+from helpers.data.files import REPOSITORY, read_json, write_json, write_text
+from helpers.training.run import run
 
 SHOWN = ("mAP", "OP", "OR", "OF1", "CP", "CR", "CF1", "N+", "repeats", "early_stops")
 CAPTIONS_SHOWN = (

@@ -2,7 +2,7 @@
 
     python -m benchmarks.ship_scenes_ria
 
-Runs `helpers.train` on the embedded scenes with the small CNN that ships too, and stores the result as float16 with its
+Runs `helpers.commands.train` on the embedded scenes with the small CNN that ships too, and stores the result as float16 with its
 sha256 in data/checksums.json.
 """
 
@@ -13,9 +13,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from helpers.experiment import run
-from helpers.files import DATA, read_json, write_json
-from helpers.train import parser, print_table
+from helpers.commands.train import parser, print_table
+from helpers.data.files import DATA, read_json, write_json
+from helpers.training.run import run
 
 NAME = "scenes_ria.safetensors"
 

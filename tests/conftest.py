@@ -14,9 +14,8 @@ from hypothesis import settings
 from PIL import Image
 
 from helpers import plots
-from helpers.annotated import AnnotatedImages
-from helpers.labels import Vocabulary
-from helpers.records import Box, Record
+from helpers.data.labels import Vocabulary
+from helpers.data.records import AnnotatedImages, Box, Record
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from helpers.batch import Features
-from helpers.decoders import Decoder, State
+from helpers.data.batches import Features
+from helpers.decoders.base import Decoder, State
 
 
 class Scripted(Decoder):

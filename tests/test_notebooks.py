@@ -154,12 +154,14 @@ def test_what_a_notebook_uses_of_the_package_is_there(path):
     tree = ast.parse(source)
     modules = {}
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "helpers":
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("helpers", "lessons"):
             for alias in node.names:
-                if node.module == "helpers":
-                    modules[alias.asname or alias.name] = importlib.import_module(f"helpers.{alias.name}")
-                else:
+                try:
+                    module = importlib.import_module(f"{node.module}.{alias.name}")
+                except ModuleNotFoundError:
                     assert hasattr(importlib.import_module(node.module), alias.name), ast.unparse(node)
+                else:
+                    modules[alias.asname or alias.name] = module
     assert modules
     used = [
         node
@@ -264,7 +266,9 @@ def two_cells(tmp_path):
 
 @pytest.fixture
 def runner():
-    return pytest.importorskip("helpers.notebooks", reason="executing notebooks needs Jupyter's packages")
+    return pytest.importorskip(
+        "helpers.commands.notebooks", reason="executing notebooks needs Jupyter's packages"
+    )
 
 
 @pytest.mark.slow
@@ -321,7 +325,7 @@ def test_a_notebook_that_is_not_there_is_named(runner, tmp_path, capsys):
 
 
 def test_the_copy_has_only_what_git_would_commit(clone):
-    assert (clone / "helpers" / "notebooks.py").is_file() and (clone / "Makefile").is_file()
+    assert (clone / "helpers" / "commands" / "notebooks.py").is_file() and (clone / "Makefile").is_file()
     assert not (clone / ".venv").exists() and not (clone / "runs").exists()
 
 
@@ -334,7 +338,7 @@ def test_the_network_is_really_cut(offline):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_from_a_clean_clone_without_network(path, clone, offline, record_property):
-    command = [sys.executable, "-m", "helpers.notebooks", f"notebooks/{path.name}"]
+    command = [sys.executable, "-m", "helpers", "notebooks", f"notebooks/{path.name}"]
     started, before = time.perf_counter(), os.times()
     answer = subprocess.run(command, cwd=clone, env=offline, capture_output=True, text=True, timeout=1800)
     seconds, after = time.perf_counter() - started, os.times()

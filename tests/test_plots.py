@@ -9,14 +9,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from lessons import nb01 as data_plots
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
-from helpers import data_plots, plots
-from helpers.datasets import Box
+from helpers import plots
+from helpers.data.records import Box
 
 PHOTO = Image.new("RGB", (60, 40), (90, 120, 200))
 BOXES = (Box("sun", 2, 1, 10, 10), Box("tree", 30, 5, 20, 30), Box("shade", 30, 5, 20, 30))
@@ -64,7 +65,7 @@ def test_every_figure_function_has_a_sample() -> None:
         if function.__module__ == module.__name__
         and not name.startswith("_")
         and str(inspect.signature(function).return_annotation) in ("Figure", "<class 'Figure'>")
-    } - {"canvas"}
+    } - {"canvas", "overview", "film_strip", "film_of", "overlay"}  # have tests of their own
     assert functions == set(SAMPLES)
 
 

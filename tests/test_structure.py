@@ -1,58 +1,71 @@
-"""The package is laid out as `helpers/__init__.py` says: every module is on its map, and imports run one way."""
+"""The layout holds: folders import downwards only, lessons are never imported by helpers, Jupyter only on use."""
 
 from __future__ import annotations
 
 import ast
-import re
 from pathlib import Path
 
 import pytest
 
-import helpers
+ROOT = Path(__file__).resolve().parents[1]
+HELPERS, LESSONS = ROOT / "helpers", ROOT / "notebooks" / "lessons"
+# From top to bottom: a folder imports only from those before it.
+FOLDERS = ["scenes", "data", "encoders", "decoders", "metrics", "systems", "training", "plots", "commands"]
+NOTEBOOK_PACKAGES = {"ipywidgets", "IPython", "pycocotools", "nbclient", "nbformat", "jupyterlab"}
+FILES = sorted([*HELPERS.rglob("*.py"), *LESSONS.rglob("*.py")])
 
-FOLDER = Path(helpers.__file__).parent
-MODULES = {path.stem for path in FOLDER.glob("*.py")} - {"__init__"}
-LINES = re.findall(r"^    ((?:\w+, )*\w+)(?:  |$)", helpers.__doc__, flags=re.MULTILINE)
-MAP = [name for line in LINES for name in line.split(", ")]  # from top to bottom
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def imports(module: str) -> set[str]:
-    """The modules of the package that a module imports, anywhere in it."""
+def imported(tree: ast.AST) -> set[str]:
+    """Dotted names of all modules imported anywhere in a file; `from a import b` counts as a and as a.b."""
     found = set()
-    for node in ast.walk(ast.parse((FOLDER / f"{module}.py").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "helpers":
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("helpers."):
-            found.add(node.module.split(".")[1])
-    return found & MODULES - {module}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
 
 
-def test_every_module_is_on_the_map_once() -> None:
-    assert set(MAP) - MODULES == set(), "these are on the map but not there"
-    assert MODULES - set(MAP) == set(), "say in helpers/__init__.py what these hold"
-    assert len(MAP) == len(set(MAP))
+def folder_of(path: Path) -> str:
+    return path.relative_to(HELPERS).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("module", MAP)
-def test_a_module_imports_from_those_above_it_alone(module: str) -> None:
-    """So there is no circle, and the map can be read from top to bottom."""
-    below = imports(module) - set(MAP[: MAP.index(module)])
-    assert not below, f"{module} imports what stands below it in helpers/__init__.py: move one of them"
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
 
 
-def test_nothing_needs_a_notebook_package_to_be_imported() -> None:
+@pytest.mark.parametrize("path", [p for p in FILES if p.is_relative_to(HELPERS)], ids=name)
+def test_imports_run_downwards(path: Path) -> None:
+    if path.parent == HELPERS and path.stem != "plots":
+        pytest.skip("the entry point and the package's docstring")
+    mine = FOLDERS.index(folder_of(path))
+    for module in imported(tree_of(path)):
+        assert not module.startswith("lessons"), (
+            f"{name(path)} imports {module}: helpers never import lessons"
+        )
+        parts = module.split(".")
+        if parts[0] == "helpers" and len(parts) > 1 and parts[1] in FOLDERS:
+            assert FOLDERS.index(parts[1]) <= mine, f"{name(path)} imports {module}, which stands below it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_no_notebook_package_is_needed_to_import(path: Path) -> None:
     """The models run on machines without Jupyter or pycocotools: those are imported where they are used."""
-    for module in MODULES:
-        tree = ast.parse((FOLDER / f"{module}.py").read_text(encoding="utf-8"))
-        top = {
-            (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name) or ""
-            for node in tree.body
-            if isinstance(node, ast.Import | ast.ImportFrom)
-        }
-        assert not {name.split(".")[0] for name in top} & {
-            "ipywidgets",
-            "IPython",
-            "pycocotools",
-            "nbclient",
-            "jupyterlab",
-        }
+    top = ast.Module([n for n in tree_of(path).body if isinstance(n, ast.Import | ast.ImportFrom)], [])
+    needed = {module.split(".")[0] for module in imported(top)}
+    assert not needed & NOTEBOOK_PACKAGES
+
+
+def test_no_circle_inside_a_folder() -> None:
+    """Files of one folder can be read in one order, too."""
+    modules = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in HELPERS.rglob("*.py")}
+    needs = {m: imported(tree_of(p)) & modules.keys() - {m} for m, p in modules.items()}
+    while needs:
+        free = [m for m, n in needs.items() if not n & needs.keys()]
+        assert free, f"these import each other in a circle: {sorted(needs)}"
+        for m in free:
+            del needs[m]

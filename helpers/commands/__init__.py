@@ -1,0 +1,1 @@
+"""The command line: `python -m helpers train | evaluate | predict | check | notebooks | scenes`."""

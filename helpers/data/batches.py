@@ -1,0 +1,377 @@
+"""What flows through a model: the features of a batch of images, and the batch itself.
+
+From records to batches: the torch data set of images, and reproducible loaders. Taught in notebook 01.
+
+From captions to batches: the captions of a split as word ids, drawn one an image or taken all. Notebook 07.
+
+A split is made of images, never of captions: all captions of an image are on one side (see `datasets.load`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from helpers.data.images import open_image
+from helpers.data.labels import Padded, Vocabulary, order_labels, pad_labels, to_multi_hot
+from helpers.data.records import Record
+from helpers.data.words import UNKNOWN, Tokenizer, encode_words, tokenize
+
+
+class Features(NamedTuple):
+    """What an encoder says of a batch of images. Taught in notebook 02.
+
+    pooled: (B, D) float, the mean over the grid: one vector an image.
+    grid:   (B, L, D) float, one vector a grid cell, row by row from the top left; None where
+            only the pooled vector was kept (it needs L times less disk and memory).
+    """
+
+    pooled: Tensor
+    grid: Tensor | None = None
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Features:
+        """The same features on another device."""
+        return Features(*(None if x is None else x.to(device, non_blocking=non_blocking) for x in self))
+
+    def select(self, index: Tensor) -> Features:
+        """The features of the images `index` (K,) int64, in that order (repeats allowed)."""
+        return Features(*(None if x is None else x[index] for x in self))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of B images with their labels; it carries the images, their features, or both.
+
+    index:     (B,) int64, position of the image in its split.
+    labels:    (B, T) int64, label ids in the order of training, padded with `<stop>`; T = longest + 1.
+    lengths:   (B,) int64, labels of each image without `<stop>`; 0 is legal.
+    multi_hot: (B, C) float32, the same labels as a set.
+    images:    (B, 3, H, W) float32, preprocessed, or None.
+    features:  the images' `Features`, or None.
+    """
+
+    index: Tensor
+    labels: Tensor
+    lengths: Tensor
+    multi_hot: Tensor
+    images: Tensor | None = None
+    features: Features | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """The same batch on another device."""
+        moved = {
+            name: value.to(device, non_blocking=non_blocking)
+            for name, value in vars(self).items()
+            if value is not None
+        }
+        return replace(self, **moved)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, called by a DataLoader with `pin_memory=True`."""
+        pinned = {name: value.pin_memory() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        if self.features is not None:
+            pinned["features"] = Features(*(None if x is None else x.pin_memory() for x in self.features))
+        return replace(self, **pinned)
+
+
+class Item(NamedTuple):
+    """One image of a data set. image: (3, H, W) float32. labels: ids in the order of training."""
+
+    index: int
+    image: Tensor
+    labels: list[int]
+    num_labels: int
+
+
+class ImageDataset(Dataset[Item]):
+    """Images of `records` through `transform`, with their labels in an order. Taught in notebook 01.
+
+    Args:
+        records: a split of `AnnotatedImages`.
+        vocabulary: its vocabulary; a label it lacks is a ValueError.
+        transform: PIL RGB image -> (3, H, W) float32, see `transforms`.
+        order: one of `labels.ORDERS`. "random" is drawn anew at each access, from torch's global generator.
+        frequency: (C,) int64 training frequency, for rare-first and frequent-first: `AnnotatedImages.frequency()`.
+
+    Opening an image that is missing or damaged raises DataError with its name: none is skipped in silence.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        vocabulary: Vocabulary,
+        transform: Callable[[Image.Image], Tensor],
+        *,
+        order: str = "given",
+        frequency: Tensor | None = None,
+    ) -> None:
+        options: dict[str, Any] = {"vocabulary": vocabulary, "frequency": frequency}
+        order_labels([], order, **options)  # a wrong order is refused here, not in a worker
+        fixed = "given" if order == "random" else order
+        labels = [order_labels(vocabulary.encode(record.labels), fixed, **options) for record in records]
+        # Flat arrays, not 100,000 records: a forked worker would copy every page that holds a Python object it counts.
+        self._paths = np.array([os.fsencode(record.path) for record in records])
+        self._labels = np.fromiter(chain.from_iterable(labels), dtype=np.int32)
+        self._ends = np.cumsum([0, *map(len, labels)])
+        self.transform, self.order, self.num_labels = transform, order, len(vocabulary)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> Item:
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        image = self.transform(open_image(os.fsdecode(self._paths[index])))
+        labels = self._labels[self._ends[index] : self._ends[index + 1]].tolist()
+        if self.order == "random":
+            labels = order_labels(labels, "random")
+        return Item(index, image, labels, self.num_labels)
+
+
+def collate(items: Sequence[Item] | Batch) -> Batch:
+    """Items of `ImageDataset` to a `Batch` with images; a `Batch` (of `FeatureDataset`) passes through.
+
+    Raises ValueError for images of different sizes, which a transform without a fixed size leaves.
+    """
+    if isinstance(items, Batch):
+        return items
+    sizes = {tuple(item.image.shape) for item in items}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"images of different shapes in a batch: {sorted(sizes)}. Resize to one size in the transform."
+        )
+    num_labels = items[0].num_labels
+    labels, lengths = pad_labels([item.labels for item in items], num_labels)
+    return Batch(
+        index=torch.tensor([item.index for item in items]),
+        labels=labels,
+        lengths=lengths,
+        multi_hot=to_multi_hot(labels, num_labels),
+        images=torch.stack([item.image for item in items]),
+    )
+
+
+def make_loader(
+    dataset: Dataset[Any],
+    *,
+    batch_size: int,
+    shuffle: bool = False,
+    num_workers: int = 0,
+    seed: int = 0,
+    drop_last: bool = False,
+    pin_memory: bool = False,
+    multiprocessing_context: str | None = None,
+    batch_sampler: Sampler[list[int]] | None = None,
+) -> DataLoader[Batch]:
+    """Batches of an `ImageDataset` or a `FeatureDataset`. Taught in notebook 01.
+
+    `seed` fixes the order of the images in each epoch and the random numbers of the workers (torch, numpy and
+    random). With `num_workers=0`, which works everywhere, augmentation draws from torch's global generator instead:
+    `torch.manual_seed` makes it repeat.
+
+    Args:
+        num_workers: processes that load images; 2 to 16 pay on Linux with large images.
+        drop_last: leave out the last batch if it is smaller.
+        pin_memory: page-locked batches, for a faster copy to a GPU; without a GPU it is ignored.
+        multiprocessing_context: "fork", "spawn" or "forkserver"; by default the platform's.
+        batch_sampler: chooses the batches in place of batch_size, shuffle, drop_last and seed. Its `generator`, if it
+            has one, becomes the loader's.
+
+    Raises:
+        ValueError: shuffling a data set without images.
+    """
+    if shuffle and len(dataset) == 0:  # type: ignore[arg-type]
+        raise ValueError(
+            "there are no images to shuffle: is this split empty? print(data.describe()) shows the counts"
+        )
+    generator = getattr(batch_sampler, "generator", None) or torch.Generator().manual_seed(seed)
+    batches = {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last}
+    return DataLoader(
+        dataset,
+        **(batches if batch_sampler is None else {"batch_sampler": batch_sampler}),
+        num_workers=num_workers,
+        collate_fn=collate,
+        pin_memory=pin_memory and torch.cuda.is_available(),
+        worker_init_fn=seed_worker,
+        multiprocessing_context=multiprocessing_context if num_workers else None,
+        generator=generator,
+        persistent_workers=num_workers > 0,
+    )
+
+
+def seed_worker(worker: int) -> None:
+    """Seed numpy and random in a loader's worker from torch, which the loader seeds differently in each."""
+    seed = torch.initial_seed() % 2**32
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - transforms of others may use the global generator
+
+
+PER_IMAGE = ("one", "all")
+
+
+POOL = 20  # batches whose captions are sorted by length together
+
+
+class CaptionRows:
+    """The captions of N images as word ids, a row a caption, the rows of an image together. Taught in notebook 07.
+
+    image:   (R,) int64, the image of each row.
+    lengths: (R,) int64, words of each row; a caption without a word has no row.
+    first:   (N + 1,) int64, the rows of image i are first[i] to first[i + 1] - 1; an image may have none.
+    """
+
+    def __init__(
+        self, records: Sequence[Record], vocabulary: Vocabulary, *, tokenizer: Tokenizer = tokenize
+    ) -> None:
+        found = [[encode_words(tokenizer(text), vocabulary) for text in r.captions] for r in records]
+        found = [[ids for ids in rows if ids] for rows in found]
+        rows = list(chain.from_iterable(found))
+        self.vocabulary, self.num_images = vocabulary, len(records)
+        self.image = torch.tensor([i for i, of in enumerate(found) for _ in of], dtype=torch.int64)
+        self.first = torch.tensor([0, *map(len, found)]).cumsum(0)
+        self.lengths = torch.tensor([len(ids) for ids in rows], dtype=torch.int64)
+        # One flat tensor, not a list a caption: it goes to other processes, and COCO has 600,000.
+        self._words = torch.tensor(list(chain.from_iterable(rows)), dtype=torch.int32)
+        self._ends = torch.tensor([0, *map(len, rows)]).cumsum(0).tolist()
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def unknown_share(self) -> float:
+        """Share of the words that are `<unk>`."""
+        unknown = self._words == self.vocabulary.encode([UNKNOWN])[0]
+        return float(unknown.double().mean()) if len(unknown) else 0.0
+
+    def words(self, row: int) -> list[int]:
+        """The word ids of a row, without `<stop>`."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"caption {row} of {len(self)}")
+        return self._words[self._ends[row] : self._ends[row + 1]].tolist()
+
+    def padded(self, rows: Sequence[int]) -> Padded:
+        """Rows as labels (B, T) padded with `<stop>` and lengths (B,), as `labels.pad_labels` gives them."""
+        return pad_labels([self.words(row) for row in rows], self.vocabulary.stop)
+
+
+class CaptionDataset(Dataset[Any]):
+    """Images with a caption each, an item a row of `captions`; for `captions.caption_loader`. Notebook 07.
+
+    images: an `ImageDataset` or a `FeatureDataset` of the images that `captions` belongs to. Its labels are replaced
+        by the words; `Batch.index` stays that of the image.
+    """
+
+    def __init__(self, images: Dataset[Any], captions: CaptionRows) -> None:
+        if len(images) != captions.num_images:  # type: ignore[arg-type]
+            raise ValueError(
+                f"these are the captions of {captions.num_images} images, but there are {len(images)}: "  # type: ignore[arg-type]
+                "give both the same records"
+            )
+        self.images, self.captions = images, captions
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def __getitem__(self, row: int) -> Batch | Item:
+        """One caption with its image: a batch of one, or an item."""
+        found = self.__getitems__([row])
+        return found if isinstance(found, Batch) else found[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> Batch | list[Item]:
+        images = self.captions.image[torch.as_tensor(rows, dtype=torch.int64)].tolist()
+        count = len(self.captions.vocabulary)
+        if not hasattr(self.images, "__getitems__"):
+            words = map(self.captions.words, rows)
+            return [
+                self.images[i]._replace(labels=ids, num_labels=count)
+                for i, ids in zip(images, words, strict=True)
+            ]
+        labels, lengths = self.captions.padded(rows)
+        batch = self.images.__getitems__(images)
+        return replace(batch, labels=labels, lengths=lengths, multi_hot=to_multi_hot(labels, count))
+
+
+class CaptionBatches(Sampler[list[int]]):
+    """Which captions make the batches of an epoch: shuffled, with captions of about one length together.
+
+    per_image: "one" draws one caption of every image, another one each epoch: an epoch sees every image once, and
+        over the epochs all captions count alike. "all" takes every caption: an epoch is as many times longer, for
+        images of five captions five times, and reads the image as often.
+    generator: all random choices come from it; `training.fit` seeds it anew for each epoch.
+
+    Padding is what a batch of different lengths wastes: within `POOL` batches the captions are sorted by length, and
+    the batches are shuffled again.
+    """
+
+    def __init__(
+        self, captions: CaptionRows, batch_size: int, *, per_image: str = "one", generator: torch.Generator
+    ) -> None:
+        if per_image not in PER_IMAGE:
+            raise ValueError(f"per_image is {per_image!r}; choose one of {', '.join(PER_IMAGE)}")
+        if not len(captions):
+            raise ValueError("there is no caption to train on: does the data set have captions?")
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; a batch needs at least one caption")
+        self.lengths, self.batch_size, self.per_image = captions.lengths, batch_size, per_image
+        self.generator = generator
+        self._first = captions.first[:-1]
+        self._count = captions.first.diff()
+        self._first, self._count = self._first[self._count > 0], self._count[self._count > 0]
+
+    def __len__(self) -> int:
+        return math.ceil(self._size / self.batch_size)
+
+    @property
+    def _size(self) -> int:
+        return len(self._first) if self.per_image == "one" else len(self.lengths)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if self.per_image == "one":
+            share = torch.rand(len(self._first), generator=self.generator, dtype=torch.float64)
+            rows = self._first + (share * self._count).long()
+        else:
+            rows = torch.arange(len(self.lengths))
+        rows = rows[torch.randperm(len(rows), generator=self.generator)]
+        batches: list[Tensor] = []
+        for pool in rows.split(POOL * self.batch_size):
+            batches += pool[self.lengths[pool].argsort(stable=True)].split(self.batch_size)
+        for i in torch.randperm(len(batches), generator=self.generator).tolist():
+            yield batches[i].tolist()
+
+
+def caption_loader(
+    images: Dataset[Any],
+    captions: CaptionRows,
+    *,
+    batch_size: int,
+    per_image: str = "one",
+    seed: int = 0,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader[Batch]:
+    """Training batches of images with a caption each; see `CaptionBatches`. Taught in notebook 07.
+
+    images: an `ImageDataset` or a `FeatureDataset` of the records that `captions` was made from.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return make_loader(
+        CaptionDataset(images, captions),
+        batch_size=batch_size,
+        batch_sampler=CaptionBatches(captions, batch_size, per_image=per_image, generator=generator),
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+    )

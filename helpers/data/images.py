@@ -1,0 +1,378 @@
+"""Opening images: whatever file a data set brings becomes an upright 8-bit RGB picture, or is refused by name.
+
+Taught in notebook 01.
+
+From a picture to a tensor: the preprocessing a network expects, and the augmentations for training.
+
+Built from torchvision.transforms.v2, whose random numbers come from torch: `torch.manual_seed` fixes them.
+Taught in notebook 01; augmentation again in notebook 02.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from PIL import Image, ImageFile
+from torchvision.transforms import InterpolationMode, v2
+
+# Formats a photograph comes in. A closed list, because Pillow also opens formats that start another program
+# (EPS starts Ghostscript) or whose content says so little that a text file passes for an image (TGA).
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+
+# Pillow's own limit for refusing a decompression bomb, as our own number: other libraries switch Pillow's off.
+MAX_PIXELS = 178_956_970
+
+_ORIENTATION_TAG = 0x0112
+
+
+# EXIF orientation -> what turns the stored picture upright (1 is upright already).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+_truncation_lock = threading.Lock()
+
+
+class DataError(ValueError):
+    """Bad input data. The message names the file, what was found and what to do about it."""
+
+
+def open_image(path: str | os.PathLike[str]) -> Image.Image:
+    """Open an image file as a viewer would show it: upright, 8-bit RGB, the first frame of an animation.
+
+    The content decides the format, not the suffix (a PNG named .jpg opens). EXIF orientation is applied; grey,
+    palette, CMYK and 16-bit files are converted, 16-bit grey by scaling (65535 becomes 255), never by clipping;
+    transparent pixels are laid over white. Colour profiles are not applied. Taught in notebook 01.
+
+    Args:
+        path: the image file: JPEG, PNG, GIF, WebP, BMP, TIFF, PPM, JPEG 2000 or (where Pillow has it) AVIF.
+
+    Returns:
+        A PIL image in mode "RGB", independent of the file, with empty ``info`` (so nothing turns it twice).
+
+    Raises:
+        DataError: the file is missing, a folder, empty, cut short, damaged, not an image of these formats, has
+            more than ``MAX_PIXELS`` pixels, or holds numbers without an agreed white (32-bit integer, float).
+    """
+    path = Path(path)
+    _check_file(path)
+    try:
+        with path.open("rb") as file, Image.open(file, formats=_available_formats()) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise _too_large(path, f"{image.width}x{image.height} pixels")
+            with _refuse_truncated():
+                image.load()
+            upright = _turn_upright(_to_rgb(image, path), _orientation(image))
+    except (DataError, MemoryError):
+        raise
+    except PermissionError as error:
+        raise DataError(
+            f"{path}: may not be read ({error.strerror}). Change the file's permissions."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, str(error)) from error
+    except Image.UnidentifiedImageError as error:
+        raise DataError(
+            f"{path}: not an image, not even its header can be read; it starts with {_first_bytes(path)!r}. Expected one "
+            f"of {', '.join(FORMATS)}. Save it as JPEG or PNG, or drop it from the annotations."
+        ) from error
+    except Exception as error:  # damaged files make decoders raise anything; none may end a run unnamed
+        raise DataError(
+            f"{path}: the image is damaged or cut short ({type(error).__name__}: {error}; {path.stat().st_size:,} "
+            "bytes on disk). Copy or download it again, or drop it from the annotations."
+        ) from error
+    upright.info = {}
+    return upright
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is not a file with something in it."""
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder, expected an image file. Give the path of one image.")
+    if not path.exists():
+        if not path.parent.is_dir():
+            found = f"the folder {path.parent} does not exist either. Check the image folder you gave"
+        else:
+            near = sorted(p.name for p in path.parent.iterdir() if p.stem.lower() == path.stem.lower())[:3]
+            found = (
+                f"the folder has {', '.join(near)}" if near else "the folder has no file of a similar name"
+            )
+            found += ". Mend the name in the annotations or put the image there"
+        raise DataError(f"{path}: image not found; {found}.")
+    if not path.is_file():
+        raise DataError(f"{path}: is not an ordinary file (a device or a pipe), expected an image file.")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty (0 bytes). Copy or download it again, or drop it.")
+
+
+def _available_formats() -> list[str]:
+    """FORMATS that this build of Pillow can open (AVIF came with Pillow 11.3)."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _first_bytes(path: Path) -> bytes:
+    """The start of a file, for a message: an HTML error page or a Git LFS pointer shows itself there."""
+    with path.open("rb") as file:
+        return file.read(24)
+
+
+def _too_large(path: Path, found: str) -> DataError:
+    return DataError(
+        f"{path}: too large to open safely ({found}; the limit is {MAX_PIXELS:,} pixels). A small file that unpacks "
+        "to this can be an attack on memory. If you trust it, save a smaller copy and use that."
+    )
+
+
+@contextmanager
+def _refuse_truncated() -> Iterator[None]:
+    """Have Pillow refuse files that are cut short, even where another library told it to fill them with grey."""
+    if not ImageFile.LOAD_TRUNCATED_IMAGES:
+        yield
+        return
+    with _truncation_lock:
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+        try:
+            yield
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = True
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none. Read after load(): TIFFs are turned by Pillow in load."""
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # broken EXIF data does not make the picture worse: a viewer shows it as stored
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _turn_upright(image: Image.Image, orientation: int) -> Image.Image:
+    # Not ImageOps.exif_transpose: it also writes the EXIF block anew and fails on blocks that cameras get wrong.
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    """Any Pillow mode to RGB: 16-bit scaled, transparency over white."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _scale_16_bit(np.asarray(image), image.info.get("transparency"), path)
+    if image.mode == "F":
+        raise DataError(
+            f"{path}: holds floating-point pixels, which have no agreed white. Save it as an 8- or 16-bit image."
+        )
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scale_16_bit(pixels: np.ndarray, transparent: object, path: Path) -> Image.Image:
+    """Grey values (H, W) in 0..65535 to RGB; Pillow's own convert would clip everything above 255 to white."""
+    low, high = int(pixels.min()), int(pixels.max())
+    if low < 0 or high > 65535:
+        raise DataError(
+            f"{path}: holds 32-bit grey values ({low} to {high}), which have no agreed white. "
+            "Save it as an 8- or 16-bit image."
+        )
+    wide = pixels.astype(np.uint32)
+    if isinstance(transparent, int):
+        wide = np.where(wide == transparent, 65535, wide)
+    return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+
+
+# What torchvision's ImageNet models were trained with, for RGB in 0..1.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+
+
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a network wants its images: each has its own, kept with its weights and in the feature cache's key.
+
+    Images are *squashed* to a square: the aspect ratio gives way, the border does not. A centre crop would keep
+    the shapes but cut off what stands at the edge, and with it a label that the image is still marked with.
+
+    Args:
+        size: side of the square in pixels.
+        mean, std: per channel (red, green, blue), for values in 0..1. (0, 0, 0) and (1, 1, 1) leave them as
+            they are, which is what TResNet expects.
+        interpolation: "nearest", "bilinear", "bicubic" or "lanczos"; always antialiased.
+
+    Raises:
+        ValueError: a size below 1, not three numbers, a std that is not positive, an unknown interpolation.
+
+    Taught in notebook 01.
+    """
+
+    size: int = 224
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):  # lists come from JSON and from timm; tuples make equal settings equal
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+            if len(getattr(self, name)) != 3:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected three numbers: red, green, blue")
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+            raise ValueError(f"size is {self.size!r}, expected the side of a square in pixels, such as 224")
+        if min(self.std) <= 0:
+            raise ValueError(
+                f"std is {self.std}, expected positive numbers; (1, 1, 1) leaves the values as they are"
+            )
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(
+                f"interpolation is {self.interpolation!r}, expected one of {', '.join(INTERPOLATIONS)}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON types."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Self:
+        """Settings from `to_dict`, read back. Raises ValueError for a missing or an unknown key."""
+        expected = {field.name for field in fields(cls)}
+        if set(settings) != expected:
+            raise ValueError(f"preprocessing has the keys {sorted(settings)}, expected {sorted(expected)}")
+        return cls(**settings)
+
+
+def eval_transform(preprocessing: Preprocessing) -> v2.Compose:
+    """The transform of evaluation and of the feature cache: resize to a square and normalise, nothing random.
+
+    Returns:
+        A picklable callable: PIL RGB image of any size -> float32 (3, size, size).
+
+    Taught in notebook 01.
+    """
+    return v2.Compose([_squash(preprocessing), *_to_tensor(preprocessing)])
+
+
+def train_transform(
+    preprocessing: Preprocessing,
+    *,
+    horizontal_flip: float = 0.5,
+    vertical_flip: float = 0.0,
+    randaugment: bool = False,
+    cutout: float = 0.0,
+    random_resized_crop: float | None = None,
+) -> v2.Compose:
+    """The transform of training: `eval_transform` with random changes that leave the labels true.
+
+    Args:
+        horizontal_flip: probability of mirroring left and right. 0 where left and right are labels.
+        vertical_flip: probability of turning upside down; for pictures without an up, such as aerial ones.
+        randaugment: two random changes of colour or geometry an image, at the published magnitude 9 (Cubuk et
+            al., RandAugment, NeurIPS 2020); what a change of geometry uncovers gets the mean colour.
+        cutout: side of one square hole as a fraction of the image's side, 0 for none (DeVries and Taylor,
+            Improved Regularization of CNNs with Cutout, 2017, with the whole square inside the image). The hole
+            is 0 after normalising: the mean colour. It may hide a small object whose label stays, so keep it modest.
+        random_resized_crop: None, or the smallest share of the image's area that a random crop may keep, such as
+            0.7. Off by default: a crop can cut off what a label speaks of.
+
+    Returns:
+        A picklable callable: PIL RGB image of any size -> float32 (3, size, size).
+
+    Raises:
+        ValueError: a probability or share outside its range.
+
+    Taught in notebook 02.
+    """
+    for name, value in (("horizontal_flip", horizontal_flip), ("vertical_flip", vertical_flip)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value}, expected a probability from 0 to 1")
+    steps: list[torch.nn.Module] = [_squash(preprocessing)]
+    if random_resized_crop is not None:
+        if not 0 < random_resized_crop <= 1:
+            raise ValueError(
+                f"random_resized_crop is {random_resized_crop}, expected None or a share above 0, up to 1"
+            )
+        mode = InterpolationMode(preprocessing.interpolation)
+        scale = (random_resized_crop, 1.0)
+        steps = [
+            v2.RandomResizedCrop([preprocessing.size] * 2, scale=scale, interpolation=mode, antialias=True)
+        ]
+    if horizontal_flip:
+        steps.append(v2.RandomHorizontalFlip(horizontal_flip))
+    if vertical_flip:
+        steps.append(v2.RandomVerticalFlip(vertical_flip))
+    if (
+        randaugment
+    ):  # after the resize, so that its cost and its shifts do not depend on the photograph's size
+        mean_colour = [round(255 * value) for value in preprocessing.mean]
+        steps.append(v2.RandAugment(interpolation=InterpolationMode.BILINEAR, fill=mean_colour))
+    steps += _to_tensor(preprocessing)
+    if cutout:
+        steps.append(_one_hole(cutout, preprocessing.size))
+    return v2.Compose(steps)
+
+
+def denormalize(images: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """Undo the normalisation, to show what the network saw.
+
+    Args:
+        images: float (..., 3, H, W), as the transforms make them.
+
+    Returns:
+        Same shape and dtype, red, green and blue in [0, 1].
+
+    Raises:
+        ValueError: not three channels where they belong.
+
+    Taught in notebook 01.
+    """
+    if images.dim() < 3 or images.shape[-3] != 3:
+        raise ValueError(f"images have the shape {tuple(images.shape)}, expected (..., 3, H, W)")
+    mean = images.new_tensor(preprocessing.mean).view(3, 1, 1)  # (3,) -> (3, 1, 1), to broadcast over H and W
+    std = images.new_tensor(preprocessing.std).view(3, 1, 1)
+    return (images * std + mean).clamp(0, 1)
+
+
+def _squash(preprocessing: Preprocessing) -> v2.Resize:
+    # Two numbers, not one: a single number would keep the aspect ratio.
+    side = preprocessing.size
+    return v2.Resize(
+        [side, side], interpolation=InterpolationMode(preprocessing.interpolation), antialias=True
+    )
+
+
+def _to_tensor(preprocessing: Preprocessing) -> list[torch.nn.Module]:
+    return [
+        v2.ToImage(),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(list(preprocessing.mean), list(preprocessing.std)),
+        v2.ToPureTensor(),
+    ]
+
+
+def _one_hole(fraction: float, size: int) -> v2.RandomErasing:
+    """A square hole of one size in every image: random erasing with its ranges closed."""
+    # Random erasing gives up without a word on a hole as large as the image or smaller than a pixel.
+    if not 0 < fraction < 1 or not 1 <= round(fraction * size) < size:
+        raise ValueError(
+            f"cutout is {fraction}, expected 0 or a fraction of the side that leaves a hole of at least one pixel "
+            f"and less than the whole image of {size} pixels, such as 0.25"
+        )
+    return v2.RandomErasing(p=1.0, scale=(fraction**2, fraction**2), ratio=(1.0, 1.0), value=0.0)

@@ -1,0 +1,1 @@
+"""`Features` to a sequence of labels: the step interface, the decoders, the searches."""

@@ -1,0 +1,207 @@
+"""Labels as a graph: which of them go together, and a graph network over them. Taught in notebook 08.
+
+A prior (C, C) says which labels are near, from word vectors or from the training labels. `neighbours` makes edges
+of it, `LabelGraph` a vector for every label that has heard from its neighbours; attention may add edges of its own.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from helpers.data.batches import Features
+from helpers.decoders.base import FeatureNorm
+
+ADJACENCIES = ("prior", "learned")
+
+
+def cosine_prior(vectors: Tensor) -> Tensor:
+    """Cosine similarity of the labels' word vectors (C, d) -> (C, C) float32, zero on the diagonal."""
+    unit = F.normalize(vectors.float(), dim=1)
+    return (unit @ unit.T).fill_diagonal_(0.0)
+
+
+def cooccurrence_prior(multi_hot: Tensor) -> Tensor:
+    """P(j | i), how often an image with label i has label j: (N, C) 0/1 -> (C, C) float32, zero on the diagonal.
+
+    Use training labels. The row of a label without images is zero. Chen et al., Multi-Label Image Recognition with
+    Graph Convolutional Networks, CVPR 2019, section 3.3.
+    """
+    present = multi_hot.float()
+    together = present.T @ present  # (C, C), on the diagonal the images of a label
+    return (together / together.diagonal().clamp(min=1).unsqueeze(1)).fill_diagonal_(0.0)
+
+
+def neighbours(prior: Tensor, threshold: float, *, weight: float = 0.25) -> Tensor:
+    """Edges where the prior is at least the threshold, none from a label to itself: (C, C) -> (C, C) float32.
+
+    The edges that enter a label (its column) share `weight`: a label with many neighbours does not drown in them.
+    Chen et al., CVPR 2019, equations 7 and 8.
+    """
+    edges = (prior >= threshold).float().fill_diagonal_(0.0)
+    return weight * edges / edges.sum(0).clamp(min=1)
+
+
+def normalized(adjacency: Tensor) -> Tensor:
+    """R^(-1/2) Aᵀ R^(-1/2), R the row sums of A (C, C), which must be above 0. Kipf and Welling, ICLR 2017."""
+    scale = adjacency.sum(1).rsqrt()
+    return scale.unsqueeze(1) * adjacency.T * scale
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention among C rows of any width: (C, width) to the same; no residual, no dropout."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        inner = heads * -(-width // heads)  # the next multiple of the heads
+        self.heads = heads
+        self.query = nn.Linear(width, inner)
+        self.key = nn.Linear(width, inner, bias=False)  # softmax would not see its bias
+        self.value = nn.Linear(width, inner)
+        self.out = nn.Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # (C, inner) -> (heads, C, inner / heads), and back
+        q, k, v = (
+            f(x).unflatten(1, (self.heads, -1)).transpose(0, 1) for f in (self.query, self.key, self.value)
+        )
+        attended = F.scaled_dot_product_attention(q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0))[0]
+        return self.out(attended.transpose(0, 1).flatten(1))
+
+
+class LabelGraph(nn.Module):
+    """A graph network over the labels; the graph is given, or given and learned. Taught in notebook 08.
+
+    num_labels: C. node_size: of what it reads. hidden_size, out_size: of its two layers.
+    adjacency: "prior", the edges and every label itself, A + I (Chen et al., CVPR 2019); or "learned", A + I + S
+        where the rows of S come out of a softmax over attention(A)·attention(A), two self-attentions with the rows
+        of A as tokens (Yuan et al., Graph Attention Transformer Network, 2022).
+    edges: A, (C, C) from `neighbours`, not learned; None: no edge (a checkpoint brings its own).
+    heads: of the self-attentions.
+
+    The published learned graph is I plus the bare product, whose row sums can be negative: the square root is then
+    not a number (in 1 of 10 random initialisations on COCO). With a softmax every row sum is at least 1, whatever
+    the weights; and as A is added, learning starts from the prior.
+    """
+
+    def __init__(
+        self,
+        num_labels: int,
+        node_size: int,
+        hidden_size: int,
+        out_size: int,
+        *,
+        adjacency: str = "learned",
+        edges: Tensor | None = None,
+        heads: int = 4,
+    ) -> None:
+        super().__init__()
+        if adjacency not in ADJACENCIES:
+            raise ValueError(f"adjacency is {adjacency!r}; choose one of {', '.join(ADJACENCIES)}")
+        edges = torch.zeros(num_labels, num_labels) if edges is None else edges.float()
+        if edges.shape != (num_labels, num_labels) or not (edges >= 0).all() or not edges.isfinite().all():
+            raise ValueError(
+                f"edges must be ({num_labels}, {num_labels}) numbers that are not negative, found "
+                f"{tuple(edges.shape)}: make them with neighbours(prior, threshold) for these labels"
+            )
+        self.register_buffer("edges", edges)
+        self.learned = adjacency == "learned"
+        if self.learned:
+            self.norm = nn.LayerNorm(num_labels, eps=1e-6)
+            self.left = SelfAttention(num_labels, heads)
+            self.right = SelfAttention(num_labels, heads)
+        self.first = nn.Parameter(torch.empty(node_size, hidden_size))
+        self.second = nn.Parameter(torch.empty(hidden_size, out_size))
+        for weight in (self.first, self.second):
+            nn.init.uniform_(weight, -(weight.shape[1] ** -0.5), weight.shape[1] ** -0.5)
+
+    def learned_edges(self) -> Tensor:
+        """S, (C, C): what attention adds to the prior; its rows sum to 1."""
+        rows = self.norm(self.edges)
+        return (self.left(rows) @ self.right(rows)).float().softmax(1)
+
+    def adjacency(self) -> Tensor:
+        """(C, C) float32 at least 0: how much row i takes from label j, normalised."""
+        graph = self.edges + torch.eye(len(self.edges), device=self.edges.device)
+        return normalized(graph + self.learned_edges() if self.learned else graph)
+
+    def forward(self, nodes: Tensor) -> Tensor:
+        """Vectors of the labels (C, node_size) -> (C, out_size)."""
+        adjacency = self.adjacency().to(nodes.dtype)
+        hidden = F.leaky_relu(adjacency @ (nodes @ self.first), 0.2)
+        return adjacency @ (hidden @ self.second)
+
+
+class Tokens(nn.Module):
+    """The grid of an image as a network reads it: standardised, with dropout, (B, N, D) to the same.
+
+    standardize: mean 0 and variance 1 in every dimension (batch-norm), for the features of a frozen encoder.
+    Raises ValueError where there is no grid.
+    """
+
+    def __init__(self, feature_size: int, *, standardize: bool, dropout: float) -> None:
+        super().__init__()
+        self.norm = FeatureNorm(feature_size) if standardize else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Features) -> Tensor:
+        if features.grid is None:
+            raise ValueError(
+                "this system needs the image grid, but these features have only the pooled vector: encode the images "
+                "with grid=True"
+            )
+        # (B, N, D) -> (B*N, D): every token counts for the statistics of its dimension.
+        return self.dropout(self.norm(features.grid.flatten(0, 1)).view_as(features.grid))
+
+
+class GraphClassifier(nn.Module):
+    """ML-GCN: the weights of a classifier are written by a graph network over the labels. Taught in notebook 08.
+
+    logits = W·max over the grid, W (C, D) = graph network of the labels' word vectors (Chen et al., CVPR 2019).
+
+    num_labels, feature_size: C, D. hidden_size: of the graph network. edges: see `LabelGraph`.
+    node_features: "vectors", the labels' word vectors (C, d), kept as they are; or "learned".
+    vector_size: d, where `vectors` come with a checkpoint or the nodes are learned.
+    """
+
+    def __init__(
+        self,
+        num_labels: int,
+        feature_size: int,
+        *,
+        hidden_size: int = 256,
+        adjacency: str = "prior",
+        edges: Tensor | None = None,
+        node_features: str = "learned",
+        vectors: Tensor | None = None,
+        vector_size: int = 300,
+        standardize: bool = True,
+        feature_dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.tokens = Tokens(feature_size, standardize=standardize, dropout=feature_dropout)
+        self.nodes = node_table(num_labels, node_features, vectors=vectors, size=vector_size)
+        self.graph = LabelGraph(
+            num_labels, self.nodes.shape[1], hidden_size, feature_size, adjacency=adjacency, edges=edges
+        )
+
+    def forward(self, features: Features) -> Tensor:
+        """Features with a grid (B, N, D) -> logits (B, C)."""
+        return self.tokens(features).amax(1) @ self.graph(self.nodes).T
+
+
+def node_table(num_labels: int, kind: str, *, vectors: Tensor | None, size: int) -> Tensor:
+    """What a graph network reads: `kind` "learned", a parameter (C, size); "vectors", a buffer (C, d) of `vectors`.
+
+    Raises ValueError for another kind, or vectors of other labels.
+    """
+    if kind == "learned":
+        return nn.Parameter(torch.randn(num_labels, size))
+    if kind != "vectors":
+        raise ValueError(f"node_features is {kind!r}; choose 'vectors' or 'learned'")
+    if vectors is None:
+        return nn.Buffer(torch.zeros(num_labels, size))
+    if len(vectors) != num_labels:
+        raise ValueError(f"there are {len(vectors)} label vectors for {num_labels} labels: give one a label")
+    return nn.Buffer(vectors.float())

@@ -1,0 +1,154 @@
+"""Image -> features: a pretrained CNN or transformer without its classifier. Taught in notebook 02.
+
+Any torchvision backbone by name, any timm one as "timm:<name>", and the course's own "scenes_cnn". The last
+feature map becomes the grid, one vector a cell; its mean is the pooled vector, one an image.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from helpers.data.batches import Features
+from helpers.encoders.backbones import Backbone, build_backbone, weights_id
+
+
+class Encoder(nn.Module):
+    """A backbone whose answer is `Features`. Made by `build_encoder`. Taught in notebook 02.
+
+    name:          the backbone's name, as given to `build_encoder`.
+    dim:           D, the numbers a grid cell.
+    grid_size:     (h, w), the grid's rows and columns; L = h * w.
+    preprocessing: what the images must have gone through (`transforms.eval_transform` does it).
+    frozen:        True where no parameter learns; the forward pass then keeps no gradients, not even to the
+                   images (use freeze=False for saliency maps).
+    """
+
+    def __init__(self, name: str, backbone: Backbone, *, freeze: bool | str = True) -> None:
+        super().__init__()
+        self.name = name
+        self.preprocessing = backbone.preprocessing
+        self.image_size = backbone.preprocessing.size
+        self.trunk = backbone.trunk
+        self._feature_map = backbone.feature_map
+        self.trunk.eval()
+        with torch.no_grad():
+            shape = self._feature_map(self.trunk, torch.zeros(1, 3, self.image_size, self.image_size)).shape
+        self.dim = shape[1]
+        self.grid_size = (shape[2], shape[3])
+        self.set_freeze(freeze)
+
+    def set_freeze(self, freeze: bool | str) -> None:
+        """Choose what learns; batch-norm and dropout of what does not stay in eval mode, whatever `train()` says.
+
+        freeze: True, nothing learns; False, everything; or the dotted name of a part, such as "layer3" or
+            "features.10": everything up to and including it is frozen, in the order of the network.
+
+        Raises ValueError for a name that the backbone does not have.
+        """
+        order = [name for name, _ in self.trunk.named_modules()]
+        if freeze is False:
+            modules = owners = frozenset[str]()
+        elif freeze is True:
+            modules = owners = frozenset(order)
+        elif freeze not in order[1:]:
+            parts = ", ".join(name for name, _ in self.trunk.named_children())
+            raise ValueError(
+                f"{self.name} has no part {freeze!r} to freeze up to. It has {parts}, and their parts"
+            )
+        else:
+            modules, owners = _up_to(order, freeze)
+        for name, module in self.trunk.named_modules():
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(name not in owners)
+        self._frozen_modules = modules
+        self.train(self.training)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether no parameter learns."""
+        return not any(parameter.requires_grad for parameter in self.parameters())
+
+    @property
+    def weights_id(self) -> str:
+        """sha256 over the names, dtypes, shapes and values of all parameters and buffers, as they are now.
+
+        The same on every device and in every memory format. About 1 ms a megabyte of weights.
+        """
+        return weights_id(self.trunk.state_dict())
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Train mode for what learns; what is frozen stays in eval mode."""
+        super().train(mode)
+        for name, module in self.trunk.named_modules():
+            if name in self._frozen_modules:
+                module.training = False
+        return self
+
+    def forward(self, images: Tensor) -> Features:
+        """Images (B, 3, S, S) float, preprocessed -> pooled (B, D) and grid (B, L, D), row by row.
+
+        Features are float32 also under autocast: a mean of hundreds of cells in bfloat16 loses digits.
+        Raises ValueError for images of another shape or type.
+        """
+        require_images(images, self.image_size, self.name)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            feature_map = self._feature_map(self.trunk, images)  # (B, D, h, w)
+            if feature_map.dtype in (torch.bfloat16, torch.float16):
+                feature_map = feature_map.float()
+            grid = feature_map.flatten(2).transpose(1, 2).contiguous()  # (B, D, h, w) -> (B, L, D)
+            return Features(pooled=grid.mean(dim=1), grid=grid)
+
+
+def require_images(images: Tensor, size: int, name: str) -> None:
+    """Raise ValueError unless these are float images (B, 3, size, size); name: of the encoder they are for."""
+    if images.ndim != 4 or images.shape[1:] != (3, size, size) or not images.is_floating_point():
+        raise ValueError(
+            f"{name} expects float images of shape (B, 3, {size}, {size}), found {images.dtype} of shape "
+            f"{tuple(images.shape)}: prepare them with eval_transform(encoder.preprocessing), or build the encoder "
+            "with image_size="
+        )
+
+
+def _up_to(order: list[str], part: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The modules before `part` and in it, and the modules whose own parameters freeze with them.
+
+    order: the names of all modules of the network, in its order. What holds the part also holds later ones, so it is
+    no frozen module, but its own parameters are used before the part (the position table of a transformer).
+    """
+    holders = {"", *(part[:i] for i, letter in enumerate(part) if letter == ".")}
+    last = max(i for i, name in enumerate(order) if name == part or name.startswith(f"{part}."))
+    return frozenset(order[: last + 1]) - holders, frozenset(order[: last + 1])
+
+
+def build_encoder(
+    name: str,
+    *,
+    weights: str | Path | None = "imagenet",
+    image_size: int | None = None,
+    freeze: bool | str = True,
+) -> Encoder:
+    """An encoder by the name of its backbone. Taught in notebook 02.
+
+    Args:
+        name: a torchvision classifier ("resnet50", "mobilenet_v2", "vit_b_16", …), a timm network with
+            "timm:" before its name ("timm:tresnet_m"), or "scenes_cnn".
+        weights: "imagenet" (downloaded once by torchvision or timm), "scenes" (those of scenes_cnn, shipped),
+            None (random: call `torch.manual_seed` first), or a file, .pth or .safetensors. The file must hold
+            every tensor of the backbone in its shape; a classifier in it is ignored; half precision is cast.
+        image_size: side of the images in pixels (default: what the weights were trained with).
+        freeze: see `Encoder.set_freeze`.
+
+    Returns:
+        The encoder, on the CPU, in train mode as far as it is not frozen.
+
+    Raises:
+        ValueError: an unknown name or part, a file that does not fit, a size that the backbone cannot take.
+        FileNotFoundError: no such weight file.
+        ConnectionError: the ImageNet weights cannot be downloaded; the message has the manual route.
+    """
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"image_size is {image_size}, expected a side in pixels such as 224")
+    return Encoder(name, build_backbone(name, weights=weights, image_size=image_size), freeze=freeze)

@@ -1,0 +1,127 @@
+"""A small CNN for the embedded scenes, shipped with its weights so that every notebook runs at once.
+
+It sees 128x128 images and answers with an 8x8 grid of 192 numbers a cell: residual blocks (He et al., Deep
+Residual Learning, CVPR 2016), the last two with depthwise convolutions (Sandler et al., MobileNetV2, CVPR 2018)
+to stay small. Trained by `benchmarks/pretrain_scenes_cnn.py` on scenes of its own. Taught in notebook 02.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from helpers.data.files import DATA, read_json, replacing, write_json
+
+WEIGHTS = "scenes_cnn.safetensors"
+
+
+CHECKSUMS = "checksums.json"
+
+
+DIM = 192  # D, the numbers a grid cell
+
+
+STRIDE = 16  # image pixels a grid cell, on each side
+
+
+class ScenesCNN(nn.Sequential):
+    """Images to a feature map, 0.66 million parameters.
+
+    forward: images (B, 3, S, S) float32 in -1..1, S a multiple of 16 -> (B, 192, S/16, S/16) float32, at least 0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Stride 4 at once: at full resolution a CPU would spend most of its time on the first layer.
+        self.stem = conv_norm(3, 48, kernel=7, stride=4)  # S/4
+        self.stage1 = Residual(plain(48))
+        self.stage2 = nn.Sequential(conv_norm(48, 96, stride=2), Residual(plain(96)))  # S/8
+        self.stage3 = nn.Sequential(
+            conv_norm(96, DIM, stride=2), Residual(inverted(DIM)), Residual(inverted(DIM))
+        )
+
+
+class Residual(nn.Module):
+    """ReLU of x + body(x). (B, channels, h, w) to the same."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.body(x))
+
+
+def plain(channels: int) -> nn.Sequential:
+    """Two 3x3 convolutions."""
+    return nn.Sequential(conv_norm(channels, channels), conv_norm(channels, channels, activation=False))
+
+
+def inverted(channels: int) -> nn.Sequential:
+    """A 5x5 convolution of every channel by itself, between two of 1x1 that mix the channels.
+
+    At S/16, 5x5 lets a cell see 64 pixels around it: what stands next to a thing decides some labels.
+    """
+    hidden = channels * 3 // 2
+    return nn.Sequential(
+        conv_norm(channels, hidden, kernel=1),
+        conv_norm(hidden, hidden, kernel=5, groups=hidden),
+        conv_norm(hidden, channels, kernel=1, activation=False),
+    )
+
+
+def conv_norm(
+    channels: int, out: int, *, kernel: int = 3, stride: int = 1, groups: int = 1, activation: bool = True
+) -> nn.Sequential:
+    """Convolution, batch-norm and, as a rule, ReLU: (B, channels, h, w) to (B, out, h/stride, w/stride)."""
+    layers = [
+        nn.Conv2d(channels, out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(out),
+    ]
+    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if activation else []))
+
+
+def read_scenes_weights(folder: Path | str = DATA) -> dict[str, Tensor]:
+    """Names and tensors of the shipped weights, after checking the file's sha256.
+
+    Raises FileNotFoundError where the file or its checksum is absent, ValueError where they do not agree.
+    """
+    path, checksums = Path(folder) / WEIGHTS, Path(folder) / CHECKSUMS
+    restore = f"restore both from the repository (git checkout data/{WEIGHTS} data/{CHECKSUMS})"
+    if not path.is_file() or not checksums.is_file():
+        raise FileNotFoundError(
+            f"{path} or its {CHECKSUMS} is absent: {restore}, or train the network anew with "
+            "python -m benchmarks.pretrain_scenes_cnn"
+        )
+    expected = read_json(checksums).get(WEIGHTS)
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise ValueError(
+            f"{path} has sha256 {found}, but {CHECKSUMS} says {expected}: it is damaged; {restore}"
+        )
+    return load(content)
+
+
+def write_scenes_weights(network: nn.Module, metadata: Mapping[str, str], folder: Path | str = DATA) -> Path:
+    """Write a network's weights as the ones to ship, and their sha256 beside them.
+
+    Convolutions are stored as float16 (half the size; the error is far below that of training), the statistics
+    of batch-norm as they are, for a variance may be too small for float16. metadata: text about the training.
+    """
+    state = {
+        name: (value.half() if value.ndim > 1 else value).detach().cpu().contiguous()
+        for name, value in network.state_dict().items()
+    }
+    path, checksums = Path(folder) / WEIGHTS, Path(folder) / CHECKSUMS
+    with replacing(path) as temporary:
+        content = save(state, metadata=dict(metadata))
+        temporary.write_bytes(content)
+    others = read_json(checksums) if checksums.is_file() else {}
+    write_json(checksums, {**others, WEIGHTS: hashlib.sha256(content).hexdigest()})
+    return path

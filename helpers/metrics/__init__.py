@@ -1,0 +1,1 @@
+"""Tensors to numbers: label sets, thresholds, intervals, captions, localization."""

@@ -1,0 +1,227 @@
+"""Does a map look where the thing is? Attention and class activation maps, graded against boxes.
+
+A grid of h x w cells lies over the whole image, whatever its size: images are squashed to a square before they are
+encoded, so cell (i, j) covers the columns j/w to (j + 1)/w and the rows i/h to (i + 1)/h of the *original* image.
+Taught in notebook 04.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from helpers.data.batches import Features
+from helpers.data.images import open_image
+from helpers.data.labels import Vocabulary
+from helpers.data.records import Box, Record
+from helpers.decoders.search import Decoded
+
+GridSize = tuple[int, int]  # (h, w): rows and columns of cells, `Encoder.grid_size`
+
+
+class Look(NamedTuple):
+    """A label and the map that goes with it.
+
+    image: position of the image in the list of records. label: its name. weights: (L,) float, at least 0, cells row by
+    row; attention sums to 1, other maps are divided by their sum before they are graded.
+    """
+
+    image: int
+    label: str
+    weights: Tensor
+
+
+class Grade(NamedTuple):
+    """How well maps look at boxes: means over `looks` of them, each 0 to 1; NaN where there are none.
+
+    pointing: how often the largest weight is in a box (Zhang et al., "Top-down Neural Attention by Excitation
+        Backprop", ECCV 2016). pointing_chance: the same for a cell drawn at random.
+    mass: the share of the weights that is in the boxes. mass_chance: the same for equal weights, which is the share
+        of the image's area that the boxes take.
+    """
+
+    looks: int
+    pointing: float
+    pointing_chance: float
+    mass: float
+    mass_chance: float
+
+    @property
+    def error(self) -> float:
+        """Standard error of `pointing`."""
+        return (self.pointing * (1 - self.pointing) / self.looks) ** 0.5 if self.looks else float("nan")
+
+
+@dataclass(frozen=True)
+class Grading:
+    """What `grade` found.
+
+    all: over all graded looks. labels: the same by label, most looks first. placeless: right labels that have no box
+    (night, rain), with their number; they cannot be graded. wrong: labels that the image does not have.
+    """
+
+    all: Grade
+    labels: dict[str, Grade]
+    placeless: Counter[str]
+    wrong: Counter[str]
+
+
+def coverage(boxes: Iterable[Box], image_size: tuple[int, int], grid_size: GridSize) -> Tensor:
+    """Which share of each cell lies in the boxes: (L,) float32 of 0 to 1. Taught in notebook 04.
+
+    boxes: in pixels of the original image. image_size: its (width, height). grid_size: (h, w), L = h * w.
+    Where boxes overlap, the area counts once. Raises ValueError for sizes below 1.
+    """
+    (width, height), (h, w) = image_size, grid_size
+    if min(width, height, h, w) < 1:
+        raise ValueError(f"image {image_size} and grid {grid_size} need at least one pixel and one cell")
+    # Cut the image along all edges of cells and boxes: each piece is either in a box or not.
+    spans = [
+        (
+            (box.x / width * w, (box.x + box.width) / width * w),
+            (box.y / height * h, (box.y + box.height) / height * h),
+        )
+        for box in boxes
+    ]
+    xs = _edges((x for x, _ in spans), w)
+    ys = _edges((y for _, y in spans), h)
+    x, y = (xs[1:] + xs[:-1]) / 2, (ys[1:] + ys[:-1]) / 2  # centres of the pieces
+    inside = torch.zeros(len(y), len(x), dtype=torch.bool)
+    for (left, right), (top, bottom) in spans:
+        inside |= ((y > top) & (y < bottom)).unsqueeze(1) & ((x > left) & (x < right)).unsqueeze(0)
+    area = inside * torch.outer(ys.diff(), xs.diff())  # in cells
+    cell = y.long().unsqueeze(1) * w + x.long().unsqueeze(0)  # the cell of every piece
+    covered = torch.zeros(h * w, dtype=torch.float64).index_add_(0, cell.flatten(), area.flatten())
+    return covered.clamp(max=1.0).float()
+
+
+def _edges(spans: Iterable[tuple[float, float]], cells: int) -> Tensor:
+    """Edges of the cells and of the boxes, in order; in cells."""
+    edges = [float(k) for k in range(cells + 1)] + [min(max(e, 0.0), cells) for span in spans for e in span]
+    return torch.tensor(edges, dtype=torch.float64).unique()
+
+
+def hits(
+    boxes: Sequence[Box], image_size: tuple[int, int], grid_size: GridSize, *, tolerance: float = 0.5
+) -> Tensor:
+    """Which cells count as "in a box": (L,) bool. Taught in notebook 04.
+
+    tolerance: how far the centre of a cell may be outside, in cells. 0.5, the default, takes every cell that a box
+    touches; 0 asks for the centre itself, which no cell has in a thing smaller than a cell. (The pointing game of
+    Zhang et al. gives 15 pixels.) Other arguments as in `coverage`.
+    """
+    (width, height), (h, w) = image_size, grid_size
+    if tolerance < 0:
+        raise ValueError(f"tolerance is {tolerance}; it is a distance in cells, 0 or more")
+    x = torch.arange(w, dtype=torch.float64) + 0.5
+    y = torch.arange(h, dtype=torch.float64) + 0.5
+    hit = torch.zeros(h, w, dtype=torch.bool)
+    for box in boxes:
+        left, right = box.x / width * w - tolerance, (box.x + box.width) / width * w + tolerance
+        top, bottom = box.y / height * h - tolerance, (box.y + box.height) / height * h + tolerance
+        # Open ends: a cell that a box's edge only meets does not count.
+        hit |= ((y > top) & (y < bottom)).unsqueeze(1) & ((x > left) & (x < right)).unsqueeze(0)
+    return hit.flatten()  # (h, w) -> (L,)
+
+
+def pointing(weights: Tensor, hit: Tensor) -> float:
+    """Whether the largest of weights (L,) is at a hit (L,) bool: 0 or 1, or the share of hits among equal maxima.
+
+    So a map that says nothing, with the same weight everywhere, scores what chance does.
+    """
+    return float(hit[weights == weights.max()].float().mean())
+
+
+def grade(
+    looks: Iterable[Look], records: Sequence[Record], grid_size: GridSize, *, tolerance: float = 0.5
+) -> Grading:
+    """Grade maps against the boxes of their label. Taught in notebook 04.
+
+    looks: from `looks_of`, or class activation maps. records: the images; their files are opened for their size.
+    tolerance: see `hits`. Raises ValueError for maps of another size, negative ones or NaN.
+    """
+    sizes: dict[int, tuple[int, int]] = {}
+    rows: dict[str, list[tuple[float, float, float, float]]] = defaultdict(list)
+    placeless, wrong = Counter[str](), Counter[str]()
+    for look in looks:
+        record, weights = records[look.image], look.weights.detach().double().cpu()
+        if weights.shape != (grid_size[0] * grid_size[1],) or not bool((weights >= 0).all()):
+            raise ValueError(
+                f"the map of {look.label!r} in image {look.image} must hold {grid_size[0]} x {grid_size[1]} numbers "
+                f"of at least 0; found shape {tuple(weights.shape)}, least {float(weights.min())}"
+            )
+        boxes = [box for box in record.boxes if box.label == look.label]
+        if look.label not in record.labels:
+            wrong[look.label] += 1
+            continue
+        if not boxes:
+            placeless[look.label] += 1
+            continue
+        if look.image not in sizes:
+            sizes[look.image] = open_image(record.path).size
+        hit = hits(boxes, sizes[look.image], grid_size, tolerance=tolerance)
+        inside = coverage(boxes, sizes[look.image], grid_size).double()
+        total = float(weights.sum())
+        mass = float(weights @ inside) / total if total > 0 else float(inside.mean())
+        rows[look.label].append(
+            (pointing(weights, hit), float(hit.double().mean()), mass, float(inside.mean()))
+        )
+    ranked = sorted(rows, key=lambda label: -len(rows[label]))
+    every = [row for label in ranked for row in rows[label]]
+    return Grading(_mean(every), {label: _mean(rows[label]) for label in ranked}, placeless, wrong)
+
+
+def _mean(rows: Sequence[tuple[float, float, float, float]]) -> Grade:
+    means = torch.tensor(rows, dtype=torch.float64).mean(0).tolist() if rows else [float("nan")] * 4
+    return Grade(len(rows), *means)
+
+
+def looks_of(decoded: Decoded, vocabulary: Vocabulary, *, first: int = 0) -> list[Look]:
+    """The labels of a decoding (B images) with the attention that named them; `<stop>` is left out. Notebook 04.
+
+    first: position of the batch's first image in the list of records. Raises ValueError without attention.
+    """
+    if decoded.attention is None:
+        raise ValueError(
+            "this decoding has no attention: decode with a system that attends, such as 'attention'"
+        )
+    return [
+        Look(first + i, vocabulary.labels[int(decoded.tokens[i, t])], decoded.attention[i, t])
+        for i in range(len(decoded.tokens))
+        for t in range(int(decoded.lengths[i]))
+    ]
+
+
+def class_activation(weight: Tensor, grid: Tensor, labels: Tensor) -> Tensor:
+    """CAM: what every cell adds to a label's score, (B, L). Taught in notebook 04.
+
+    weight: (C, D) of a linear head on the mean of the grid. grid: (B, L, D). labels: (B,) int64.
+    The score is the mean of this over the cells, plus the bias: nothing is approximated (Zhou et al., "Learning
+    Deep Features for Discriminative Localization", CVPR 2016). May be negative: such a cell speaks against the label.
+    """
+    return torch.einsum("bld,bd->bl", grid, weight[labels])
+
+
+def grad_cam(logits: Callable[[Features], Tensor], grid: Tensor, labels: Tensor) -> Tensor:
+    """Grad-CAM on the grid, for any head: (B, L), at least 0. Taught in notebook 04.
+
+    logits: `Features` of B images -> (B, C); differentiable, in eval mode. It gets the grid and its mean as the pooled
+    feature, as every `Encoder` makes it. grid: (B, L, D). labels: (B,) int64, the label that the map is for.
+
+    The map is ReLU(Σ_d w_d a_id) with w_d the mean over the cells of the score's gradient (Selvaraju et al., ICCV
+    2017, eq. 1 and 2). For a linear head on the mean, the gradient is weight / L at every cell: Grad-CAM is then the
+    positive part of `class_activation`, divided by L.
+    """
+    # inference_mode tensors cannot carry gradients; a clone made outside can.
+    with torch.inference_mode(False), torch.enable_grad():
+        cells = grid.detach().clone().requires_grad_()
+        wanted = labels.clone().unsqueeze(1)
+        scores = logits(Features(cells.mean(1), cells)).gather(1, wanted)  # (B, 1)
+        (gradient,) = torch.autograd.grad(scores.sum(), cells)  # (B, L, D)
+    weight = gradient.mean(1)  # (B, D)
+    return torch.einsum("bld,bd->bl", grid, weight).relu()

@@ -1,0 +1,1 @@
+"""Encoder, decoder and objective put together, and the registry of their names."""

@@ -1,0 +1,63 @@
+"""What a system is, and what it says of an image. Taught in notebook 02."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from helpers.data.batches import Batch, Features
+from helpers.data.labels import Vocabulary
+from helpers.decoders.search import Decoded
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a system says of B images.
+
+    predicted: (B, C) bool, the set of labels.
+    scores:    (B, C) float32 in 0..1, or None for systems that name labels without scoring all of them.
+    decoded:   the label sequence, or None for systems without one.
+    said:      (B, T) int64, what the decoder says when it may name a label again, `<stop>` from the first on; or None.
+    """
+
+    predicted: Tensor
+    scores: Tensor | None = None
+    decoded: Decoded | None = None
+    said: Tensor | None = None
+
+
+class System(nn.Module):
+    """What all systems share. `select` is the validation metric that picks the best epoch.
+
+    encoder: images -> `Features`; None where every batch brings its features (from the cache).
+    """
+
+    select = "CF1"
+
+    def __init__(self, vocabulary: Vocabulary, encoder: nn.Module | None = None) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.encoder = encoder
+
+    def features(self, batch: Batch) -> Features:
+        """The batch's own features, or its images encoded."""
+        if batch.features is not None:
+            return batch.features
+        if self.encoder is None or batch.images is None:
+            raise ValueError(
+                "this batch has no features, and there is no encoder with images to make them: "
+                "build the system with encoder=…, or read the batches from a feature cache"
+            )
+        return self.encoder(batch.images)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The objective on a batch: a scalar."""
+        raise NotImplementedError
+
+    def predict(self, batch: Batch) -> Prediction:
+        """The labels of the images of a batch; call in eval mode."""
+        raise NotImplementedError
+
+    def calibrate(self, scores: Tensor, target: Tensor) -> None:
+        """Choose what is chosen after training, on *validation* scores and targets (N, C). Nothing by default."""

@@ -1,0 +1,1 @@
+"""Fitting, checkpoints, options, reports and whole runs."""

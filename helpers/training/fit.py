@@ -1,0 +1,369 @@
+"""Fitting and evaluating: a loop that knows nothing of the model but `loss(batch)` and `predict(batch)`."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
+from tqdm.auto import tqdm
+
+from helpers.data.batches import Batch
+from helpers.data.files import load_state, save_state
+from helpers.metrics.label_sets import multilabel_metrics, sequence_metrics
+
+Metrics = dict[str, float]
+
+
+SCHEDULES = ("one-cycle", "cyclic", "constant")
+
+
+AVERAGES = ("none", "ema", "swa")
+
+
+CYCLE = 4  # steps
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to train. Times are in epochs, rates per step.
+
+    schedule: "one-cycle": the learning rate goes up to `learning_rate` over the first `warmup` share of all steps,
+        then down to nearly 0 along a cosine (OneCycleLR). So `epochs` shapes the whole schedule, not only its end.
+        "cyclic": again and again from `learning_rate` down to a thousandth of it in a line of `CYCLE` steps.
+        "constant": `learning_rate` at every step.
+    average: "none"; "ema": of the weights, each step fading by `ema_decay`; "swa": the plain mean of the weights at
+        the end of every cycle of the cyclic schedule, or of every `CYCLE` steps of another (Izmailov et al., "Averaging
+        Weights Leads to Wider Optima and Better Generalization", UAI 2018). The running statistics of batch-norms
+        are averaged alike. The averaged weights are the ones judged and kept. None: "ema" where `ema_decay` is not 0.
+    encoder_rate: factor of the learning rate for parameters named `encoder.…`.
+    """
+
+    epochs: int = 30
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2  # AdamW's own default; applied to matrices, not to biases and norms
+    warmup: float = 0.2
+    clip_norm: float = 5.0  # largest gradient norm; LSTMs rarely pass it, but one bad batch can
+    ema_decay: float = 0.0
+    patience: int | None = None  # stop after this many epochs without a better validation value
+    amp: bool = False  # bfloat16 autocast: needs no gradient scaler
+    seed: int = 0
+    schedule: str = "one-cycle"
+    average: str | None = None
+    encoder_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs is {self.epochs}; training needs at least 1")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"there is no schedule {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
+        if self.average is None:
+            object.__setattr__(self, "average", "ema" if self.ema_decay else "none")
+        if self.average not in AVERAGES:
+            raise ValueError(f"there is no average {self.average!r}; choose one of {', '.join(AVERAGES)}")
+        if (self.average == "ema") != bool(self.ema_decay):
+            raise ValueError(f"average is {self.average!r}, but ema_decay {self.ema_decay}: they must agree")
+        if self.encoder_rate < 0:
+            raise ValueError(f"encoder_rate is {self.encoder_rate}; it must be at least 0")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(
+                f"patience is {self.patience}; it must be at least 1, or None to never stop early"
+            )
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a system said of a whole split, on the CPU.
+
+    predicted: (N, C) bool. target: (N, C) bool. scores: (N, C) float32, or None for systems that only name a set.
+    said: (N, T) int64, what a decoder says when it may repeat labels, or None for systems without one.
+    """
+
+    predicted: Tensor
+    target: Tensor
+    scores: Tensor | None = None
+    said: Tensor | None = None
+
+    def metrics(self) -> Metrics:
+        """All of `metrics.multilabel_metrics`; of a decoder `metrics.sequence_metrics` as well."""
+        result = multilabel_metrics(self.predicted, self.target, self.scores)
+        if self.said is not None:
+            result |= sequence_metrics(self.said, self.target)
+        return result
+
+
+@torch.inference_mode()
+def predict_all(
+    system: nn.Module, loader: Iterable[Batch], *, device: torch.device | str = "cpu", progress: bool = False
+) -> Outputs:
+    """Run a system over a split, in eval mode (its mode is restored). `system.predict(batch)` -> `Prediction`."""
+    was_training = system.training
+    system.eval()
+    predicted, target, scores, said = [], [], [], []
+    try:
+        for batch in tqdm(loader, desc="evaluating", disable=not progress, leave=False):
+            prediction = system.predict(batch.to(device, non_blocking=True))
+            predicted.append(prediction.predicted.cpu())
+            target.append(batch.multi_hot.bool().cpu())
+            if prediction.scores is not None:
+                scores.append(prediction.scores.float().cpu())
+            if prediction.said is not None:
+                said.append(prediction.said.cpu())
+    finally:
+        system.train(was_training)
+    if not predicted:
+        raise ValueError("there is nothing to evaluate: the loader gave no batch")
+    target = torch.cat(target)
+    if said:
+        steps, stop = max(tokens.shape[1] for tokens in said), target.shape[1]
+        # A batch may end early, when all its images have stopped.
+        said = [pad(tokens, (0, steps - tokens.shape[1]), value=stop) for tokens in said]
+    return Outputs(
+        torch.cat(predicted),
+        target,
+        torch.cat(scores) if scores else None,
+        torch.cat(said) if said else None,
+    )
+
+
+def evaluate(
+    system: nn.Module, loader: Iterable[Batch], *, device: torch.device | str = "cpu", progress: bool = False
+) -> Metrics:
+    """All metrics of a system on a split, from 0 to 1 (N+ is a count)."""
+    return predict_all(system, loader, device=device, progress=progress).metrics()
+
+
+def fit(
+    model: nn.Module,
+    loader: Iterable[Batch],
+    *,
+    validate: Callable[[nn.Module], Metrics],
+    select: str,
+    options: FitOptions | None = None,
+    device: torch.device | str = "cpu",
+    output: Path | str | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    on_epoch: Sequence[Callable[[nn.Module, Metrics], None]] = (),
+) -> list[Metrics]:
+    """Train a model and leave in it the weights of its best validation epoch. Taught in notebook 03.
+
+    model: has `loss(batch) -> scalar Tensor`. loader: `Batch`es, with a `generator` if it shuffles.
+    validate: called after every epoch with the model to judge; select: the key of its result to maximise.
+    output: folder for TensorBoard events and `last.pt`, written after every epoch; with resume, training goes on
+        from there and ends with the same weights as a run that was never interrupted.
+    on_epoch: called with (model, the epoch's numbers) after every validation.
+
+    Returns one dict an epoch: epoch, train_loss, learning_rate, val_<metric>. Raises FloatingPointError when the
+    loss stops being finite (nothing of that epoch is kept), ValueError when `select` is not among the metrics.
+    """
+    options = options or FitOptions()
+    device = torch.device(device)
+    model.to(device)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("the model has no parameter to train: everything is frozen")
+    steps = len(loader)
+    optimizer = torch.optim.AdamW(parameter_groups(model, options), lr=options.learning_rate)
+    scheduler = make_schedule(optimizer, options, total_steps=options.epochs * steps)
+    averaged = make_average(model, options)
+    judged = averaged.module if averaged is not None else model
+    run = _Run(output, options, model, averaged, optimizer, scheduler, select)
+    if resume:
+        run.restore(device)
+    bar = tqdm(
+        total=options.epochs * steps,
+        initial=run.epoch * steps,
+        desc="training",
+        unit="step",
+        disable=not progress,
+    )
+    with bar, run.writer() as writer:
+        while run.epoch < options.epochs and not run.out_of_patience():
+            # Each epoch starts from a seed of its own: a resumed run draws what the uninterrupted one drew.
+            torch.manual_seed(options.seed * 1_000_003 + run.epoch)
+            if getattr(loader, "generator", None) is not None:
+                loader.generator.manual_seed(options.seed * 1_000_003 + run.epoch)
+            model.train()
+            train_loss = _train_epoch(
+                model, loader, optimizer, scheduler, averaged, parameters, options, device, bar
+            )
+            metrics = validate(judged)
+            if select not in metrics:
+                raise ValueError(
+                    f"there is no validation metric {select!r} to select on; there are {sorted(metrics)}"
+                )
+            row = {
+                "epoch": run.epoch + 1,
+                "train_loss": train_loss,
+                "learning_rate": scheduler.get_last_lr()[0],
+            }
+            row |= {f"val_{name}": value for name, value in metrics.items()}
+            run.finish_epoch(row, judged)
+            for name, value in row.items():
+                if writer is not None and name != "epoch":
+                    writer.add_scalar(name.replace("val_", "validation/"), value, row["epoch"])
+            bar.set_postfix_str(f"epoch {run.epoch} loss {train_loss:.3f} val {select} {metrics[select]:.3f}")
+            for callback in on_epoch:
+                callback(judged, row)
+    model.load_state_dict(run.best_state)
+    model.eval()
+    return run.history
+
+
+def parameter_groups(model: nn.Module, options: FitOptions) -> list[dict]:
+    """What AdamW is given: weight decay for matrices only, a rate of its own for the encoder."""
+    groups = []
+    for of_encoder in (False, True):
+        rate = options.learning_rate * (options.encoder_rate if of_encoder else 1.0)
+        own = [
+            p
+            for name, p in model.named_parameters()
+            if p.requires_grad and name.startswith("encoder.") == of_encoder
+        ]
+        for decay, chosen in (
+            (options.weight_decay, [p for p in own if p.ndim > 1]),
+            (0.0, [p for p in own if p.ndim <= 1]),
+        ):
+            if chosen or not of_encoder:
+                groups.append({"params": chosen, "weight_decay": decay, "lr": rate})
+    return groups
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, options: FitOptions, *, total_steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rate of every step, see `FitOptions`."""
+    if options.schedule == "one-cycle":
+        total_steps += 1  # one more than used: no step of the last epoch has rate 0
+        warmup = options.warmup
+        if abs(warmup * total_steps - 1) < 1e-6:
+            warmup *= 1.5  # a warm-up of exactly one step makes OneCycleLR divide by its length less one
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=[group["lr"] for group in optimizer.param_groups],
+            total_steps=total_steps,
+            pct_start=warmup,
+        )
+    if options.schedule == "constant":
+        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, cycle_factor)
+
+
+def cycle_factor(step: int) -> float:
+    """The cyclic schedule's factor of the learning rate: 1, 0.667, 0.334, 0.001, and again."""
+    return 1.0 - 0.999 * (step % CYCLE) / (CYCLE - 1)
+
+
+def make_average(model: nn.Module, options: FitOptions) -> AveragedModel | None:
+    """The average of the weights, see `FitOptions`."""
+    if options.average == "none":
+        return None
+    function = get_swa_multi_avg_fn()
+    if options.average == "ema":
+        function = get_ema_multi_avg_fn(options.ema_decay)
+    return AveragedModel(model, multi_avg_fn=function, use_buffers=True)
+
+
+def _train_epoch(model, loader, optimizer, scheduler, averaged, parameters, options, device, bar) -> float:
+    """One pass over the data; the mean loss of its steps."""
+    total = torch.zeros((), device=device)
+    count = 0
+    for batch in loader:
+        batch = batch.to(device, non_blocking=True)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.amp):
+            loss = model.loss(batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, options.clip_norm)
+        optimizer.step()
+        scheduler.step()
+        # After scheduler.step(), last_epoch counts the steps taken: a cycle is over when it is a multiple of CYCLE.
+        if options.average == "ema" or (options.average == "swa" and scheduler.last_epoch % CYCLE == 0):
+            averaged.update_parameters(model)
+        total += loss.detach()
+        count += 1
+        bar.update()
+    mean = float(total) / max(count, 1)  # read once an epoch: reading at every step would make a GPU wait
+    if not math.isfinite(mean):
+        raise FloatingPointError(
+            f"the training loss became {mean}: lower the learning rate (it was {options.learning_rate:g}) "
+            "or check the features for infinite values"
+        )
+    return mean
+
+
+class _Run:
+    """The state of a training run: what is saved after every epoch and restored on resume."""
+
+    def __init__(self, output, options, model, averaged, optimizer, scheduler, select) -> None:
+        self.output = None if output is None else Path(output)
+        self.options, self.select = options, select
+        self.parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+        if averaged is not None:
+            self.parts["average"] = averaged
+        self.epoch = 0
+        self.history: list[Metrics] = []
+        self.best_state: dict[str, Tensor] = {}
+        self.best_epoch = 0
+
+    @property
+    def path(self) -> Path | None:
+        return None if self.output is None else self.output / "last.pt"
+
+    def restore(self, device: torch.device) -> None:
+        if self.path is None or not self.path.exists():
+            warnings.warn(
+                f"nothing to resume from ({self.path} does not exist): starting afresh", stacklevel=3
+            )
+            return
+        saved = load_state(self.path, device=device)
+        wanted, found = asdict(self.options), saved["options"]
+        if wanted != found:
+            changed = sorted(k for k in wanted if wanted[k] != found.get(k))
+            raise ValueError(
+                f"{self.path} was trained with other options ({', '.join(changed)} differ): resume with the same "
+                "ones, or train into another output folder"
+            )
+        for name, part in self.parts.items():
+            part.load_state_dict(saved[name])
+        self.epoch, self.history = saved["epoch"], saved["history"]
+        self.best_state, self.best_epoch = saved["best_state"], saved["best_epoch"]
+
+    def finish_epoch(self, row: Metrics, judged: nn.Module) -> None:
+        self.history.append(row)
+        self.epoch += 1
+        best = max((r[f"val_{self.select}"] for r in self.history[:-1]), default=-math.inf)
+        if row[f"val_{self.select}"] > best or not self.best_state:
+            self.best_state = {k: v.detach().clone() for k, v in judged.state_dict().items()}
+            self.best_epoch = self.epoch
+        if self.path is not None:
+            state = {name: part.state_dict() for name, part in self.parts.items()}
+            progress = {"epoch": self.epoch, "history": self.history, "best_epoch": self.best_epoch}
+            save_state(
+                self.path,
+                {**state, **progress, "best_state": self.best_state, "options": asdict(self.options)},
+            )
+
+    def out_of_patience(self) -> bool:
+        patience = self.options.patience
+        return patience is not None and self.epoch - self.best_epoch >= patience and self.epoch > 0
+
+    def writer(self):
+        if self.output is None:
+            from contextlib import nullcontext
+
+            return nullcontext()
+        # Imported here: it takes a second, and notebooks train without it.
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.output.mkdir(parents=True, exist_ok=True)
+        return SummaryWriter(self.output / "tensorboard", purge_step=self.epoch + 1)

@@ -1,0 +1,150 @@
+"""Automatic checks of notebook 04's exercises; how a check works is told in `lessons.checks`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from helpers.data.records import Box
+from helpers.decoders.attention import doubly_stochastic_penalty
+from helpers.metrics.localization import GridSize, hits
+from lessons.checks import ask, exercise
+
+
+def _close(found: Any, expected: Tensor, tolerance: float = 1e-5) -> bool:
+    return (
+        isinstance(found, Tensor)
+        and found.shape == expected.shape
+        and torch.allclose(found.float(), expected.float(), atol=tolerance)
+    )
+
+
+@exercise("Exercise 1: additive attention")
+def check_attend(answer: Any) -> str:
+    """`attend(keys (L, A), query (A,), v (A,)) -> weights (L,)` that sum to 1. Notebook 04."""
+    generator = torch.Generator().manual_seed(0)
+    for cells, size, scale in ((5, 4, 1.0), (3, 3, 1.0), (4, 2, 300.0)):
+        keys, query, v = (
+            scale**0.5 * torch.randn(n, generator=generator) for n in ((cells, size), (size,), (size,))
+        )
+        energy = (keys + query).relu() @ v
+        expected = energy.softmax(0)
+        call = ask(answer, keys=keys, query=query, v=v)
+        call.expect(isinstance(call.value, Tensor), expected=expected, hint="Return a tensor.")
+        hint = f"One weight for each of the {cells} cells: a tensor of shape ({cells},)."
+        call.expect(call.value.shape == expected.shape, expected=expected, hint=hint)
+        hint = "exp of a large number is infinite, and infinite / infinite is NaN. torch's softmax takes care of that."
+        call.expect(not call.value.isnan().any(), expected=expected, hint=hint)
+        slips = {
+            "These are the energies. The weights are their softmax.": energy,
+            "The energies go through softmax over the cells, not through a sigmoid each.": energy.sigmoid(),
+            "There is a ReLU around key + query, before the product with v.": ((keys + query) @ v).softmax(0),
+            "The ReLU goes around key + query, not around the energies.": ((keys + query) @ v).relu().softmax(0),
+            "Energies are not weights yet: dividing by their sum does not make them positive.": energy / energy.sum(),
+            "This is dot-product attention. The additive one adds key and query.": (keys @ query).softmax(0),
+            "This has a tanh (as Bahdanau et al. had). Here it is a ReLU.": ((keys + query).tanh() @ v).softmax(0),
+        }  # fmt: skip
+        call.refuse(slips, expected=expected, alike=_close)
+        hint = "The weights of an image sum to 1, and each is positive."
+        call.expect(abs(float(call.value.sum()) - 1) < 1e-4, expected=expected, hint=hint)
+        hint = "For each cell: v times ReLU(key + query); then softmax over the cells."
+        call.expect(_close(call.value, expected), expected=expected, hint=hint)
+    return "One energy a cell, and softmax shares out the whole."
+
+
+def _cell_of(x: float, y: float, image_size: tuple[int, int], grid_size: GridSize) -> int:
+    (width, height), (h, w) = image_size, grid_size
+    return int(y / height * h) * w + int(x / width * w)
+
+
+@exercise("Exercise 2: the cell under a pixel")
+def check_cell_of(answer: Any) -> str:
+    """`cell_of(x, y, image_size (width, height), grid_size (h, w)) -> index of the cell`, 0 to L - 1. Notebook 04."""
+    cases = [
+        (0, 0, (128, 128), (8, 8), "The pixel at the top left lies in cell 0."),
+        (127, 127, (128, 128), (8, 8), "The last pixel lies in the last cell, L - 1."),
+        (100, 10, (128, 128), (8, 8), "Cells count row by row: index = row * w + column, row from y, column from x."),
+        (20, 70, (128, 128), (8, 8), "Cells count row by row: index = row * w + column, row from y, column from x."),
+        (15, 0, (128, 128), (8, 8), "A cell begins at its left edge: 15 of 16 pixels are still cell 0. Do not round."),
+        (300, 50, (400, 100), (8, 8), "This image is 400 wide and 100 high: the grid covers it all, x by the width."),
+        (50, 300, (100, 400), (8, 8), "This image is 100 wide and 400 high: y is a share of the height."),
+        (150, 60, (200, 100), (2, 5), "A grid (h, w) = (2, 5): row * w + column, w is the second number, and x is shared out among w columns."),
+        (10, 90, (100, 100), (4, 7), "A grid (h, w) = (4, 7): row * w + column, and w is the second number."),
+    ]  # fmt: skip
+    for x, y, image_size, grid_size, hint in cases:
+        expected = _cell_of(x, y, image_size, grid_size)
+        call = ask(answer, x=x, y=y, image_size=image_size, grid_size=grid_size)
+        call.expect(
+            isinstance(call.value, int), expected=expected, hint="Return one whole number: int(…) cuts off."
+        )
+        call.expect(call.value == expected, expected=expected, hint=hint)
+    return "The grid stretches over any image; no size is built in."
+
+
+@exercise("Exercise 3: the pointing game")
+def check_points_at(answer: Any) -> str:
+    """`points_at(weights (L,), boxes, image_size, grid_size) -> bool`: centre of the largest cell in a box. Notebook 04."""
+    first, second = Box("sun", 10, 10, 30, 20), Box("sun", 150, 60, 40, 35)
+    cases = [
+        (1, [first], (200, 100), (4, 8), "The centre of cell (0, 1) is at x = 37.5, y = 12.5: in the box 10..40, 10..30."),
+        (4, [first], (200, 100), (4, 8), "Here the largest weight is in another cell, far from the box."),
+        (8, [first], (200, 100), (4, 8), "Cell 8 is (1, 0): its centre is at x = 12.5, y = 37.5, below the box."),
+        (0, [first], (200, 100), (4, 8), "The centre of cell (0, 0) is at x = 12.5, y = 12.5: in the box."),
+        (2, [first], (200, 100), (4, 8), "The centre counts: that of cell (0, 2) is at x = 62.5, outside."),
+        (22, [first, second], (200, 100), (4, 8), "A label may have several boxes: one of them is enough."),
+        (9, [second], (100, 100), (3, 4), "Mind which of image_size and grid_size comes first: (width, height), (h, w)."),
+    ]  # fmt: skip
+    for cell, boxes, image_size, grid_size, hint in cases:
+        weights = torch.full((grid_size[0] * grid_size[1],), 0.01)
+        weights[cell] = 0.5
+        expected = bool(hits(boxes, image_size, grid_size, tolerance=0)[cell])
+        call = ask(answer, weights=weights, boxes=boxes, image_size=image_size, grid_size=grid_size)
+        boolean = isinstance(call.value, bool) or (
+            isinstance(call.value, Tensor) and call.value.dtype == torch.bool and call.value.numel() == 1
+        )
+        call.expect(boolean, expected=expected, hint="Return True or False.")
+        call.expect(bool(call.value) == expected, expected=expected, hint=hint)
+    call = ask(answer, weights=torch.eye(32)[3], boxes=[], image_size=(200, 100), grid_size=(4, 8))
+    call.expect(not call.value, expected=False, hint="Without a box there is nothing to point at.")
+    return "Count how often this is True, compare with chance, and a map has a grade."
+
+
+@exercise("Exercise 4: look everywhere once")
+def check_penalty(answer: Any) -> str:
+    """`penalty(attention (B, T, L), lengths (B,)) -> scalar`, the doubly stochastic penalty. Notebook 04."""
+    generator = torch.Generator().manual_seed(0)
+    cases = [
+        (torch.tensor([[[0.5, 0.5], [0.5, 0.5]]]), torch.tensor([1]), "Each cell gets 1 in all: the penalty is 0."),
+        ((4 * torch.rand(2, 3, 4, generator=generator)).softmax(2), torch.tensor([2, 2]), "mean over images and cells of (1 - sum over steps)²."),
+        ((4 * torch.rand(3, 4, 5, generator=generator)).softmax(2), torch.tensor([3, 1, 0]), "Only the first lengths + 1 steps of an image count."),
+    ]  # fmt: skip
+    for attention, lengths, hint in cases:
+        expected = doubly_stochastic_penalty(attention, lengths)
+        steps = torch.arange(attention.shape[1])
+        valid, labels = steps <= lengths[:, None], steps < lengths[:, None]
+
+        def left(keep: Tensor, attention: Tensor = attention) -> Tensor:
+            return 1 - (attention * keep.unsqueeze(2)).sum(1)  # (B, L)
+
+        call = ask(answer, attention=attention, lengths=lengths)
+        scalar = isinstance(call.value, Tensor) and call.value.numel() == 1 and call.value.ndim == 0
+        call.expect(
+            scalar,
+            expected=expected,
+            hint="Return one number: a tensor without dimensions, .mean() gives it.",
+        )
+        slips = {
+            "The padding after <stop> counts, too: leave out the steps after lengths + 1.": left(torch.ones_like(valid)).square().mean(),
+            "The step that says <stop> looks, too: an image has lengths + 1 steps.": left(labels).square().mean(),
+            "This is the sum. Take the mean over images and cells.": left(valid).square().sum(),
+            "Sum over the cells, mean over the images only? It is the mean over both.": left(valid).square().sum(1).mean(),
+            "The square is missing.": left(valid).mean(),
+            "The absolute value stands where the square should.": left(valid).abs().mean(),
+            "Sum over the steps (dimension 1), not over the cells: over the cells it is 1 already.":
+                (1 - (attention * valid.unsqueeze(2)).sum(2)).square().mean(),
+        }  # fmt: skip
+        call.refuse(slips, expected=expected, alike=_close)
+        call.expect(_close(call.value, expected), expected=expected, hint=hint)
+    return "Softmax makes each step sum to 1; this asks the same of each cell."

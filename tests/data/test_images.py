@@ -1,0 +1,416 @@
+"""Opening images: every odd file either looks as in a viewer or is refused by name."""
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFile, features
+
+from helpers.data import images
+from helpers.data.images import DataError, open_image
+
+RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
+
+
+def photograph(width: int = 64, height: int = 48) -> Image.Image:
+    """A smooth colour picture with detail, which JPEG keeps well."""
+    y, x = np.mgrid[0:height, 0:width]
+    pixels = np.stack([x * 255 / width, y * 255 / height, 127 + 100 * np.sin(x / 9 + y / 5)], axis=-1)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(int)
+
+
+def save(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def grey16_png(values: np.ndarray, transparent: int | None = None) -> bytes:
+    """A 16-bit grey PNG written by hand, so that the test does not lean on Pillow's own writer."""
+    height, width = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    marked = b"" if transparent is None else png_chunk(b"tRNS", struct.pack(">H", transparent))
+    header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", header)
+        + marked
+        + png_chunk(b"IDAT", zlib.compress(rows))
+        + png_chunk(b"IEND", b"")
+    )
+
+
+def refused(path: Path | str, *words: str) -> None:
+    """Opening fails with a DataError that names the file and has the words."""
+    with pytest.raises(DataError) as caught:
+        open_image(path)
+    for word in (Path(path).name, *words):
+        assert word in str(caught.value)
+
+
+# ---- what opens ---------------------------------------------------------------------------------------------
+
+
+def test_an_ordinary_photograph_opens_as_it_is(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", photograph())
+    image = open_image(path)
+    assert image.mode == "RGB"
+    assert image.size == (64, 48)
+    np.testing.assert_array_equal(pixels(image), pixels(photograph()))
+    np.testing.assert_array_equal(pixels(open_image(str(path))), pixels(image))  # a str will do
+
+
+def test_the_image_does_not_hold_the_file(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", photograph())
+    image = open_image(path)
+    path.unlink()
+    assert image.resize((5, 5)).size == (5, 5)
+    assert not hasattr(image, "filename")
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.JPEG", "x", "x.txt", "x.gif"])
+def test_the_content_decides_not_the_suffix(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    photograph().save(path, format="PNG")
+    np.testing.assert_array_equal(pixels(open_image(path)), pixels(photograph()))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "JPEG2000", "AVIF"])
+def test_every_promised_format_opens(tmp_path: Path, format: str) -> None:
+    wanted = {"WEBP": "webp", "JPEG2000": "jpg_2000", "AVIF": "avif"}.get(format)
+    if wanted and not features.check(wanted):
+        pytest.skip(f"this build of Pillow has no {format}")
+    image = open_image(save(tmp_path / "x", photograph(), format=format))
+    assert image.mode == "RGB"
+    assert np.abs(pixels(image) - pixels(photograph())).mean() < 12  # lossy formats and GIF's palette
+
+
+def test_one_by_one(tmp_path: Path) -> None:
+    for format in ("PNG", "JPEG", "GIF"):
+        image = open_image(save(tmp_path / f"dot.{format}", Image.new("RGB", (1, 1), WHITE)))
+        assert image.size == (1, 1)
+        assert image.getpixel((0, 0)) == WHITE
+
+
+def test_cmyk_jpeg(tmp_path: Path) -> None:
+    path = save(tmp_path / "print.jpg", photograph().convert("CMYK"), quality=95)
+    image = open_image(path)
+    assert image.mode == "RGB"
+    assert np.abs(pixels(image) - pixels(photograph())).mean() < 6  # not a negative of it
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_grey_and_black_and_white(tmp_path: Path, mode: str) -> None:
+    source = photograph().convert(mode)
+    image = open_image(save(tmp_path / "g.png", source))
+    assert image.mode == "RGB"
+    np.testing.assert_array_equal(pixels(image), pixels(source.convert("RGB")))
+    assert (pixels(image)[..., 0] == pixels(image)[..., 2]).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "expected"),
+    [
+        ("RGBA", (0, 0, 0, 0), WHITE),  # clear black is white, not black
+        ("RGBA", (255, 0, 0, 255), RED),
+        ("RGBA", (0, 0, 255, 128), (127, 127, 255)),
+        ("LA", (0, 0), WHITE),
+        ("LA", (100, 255), (100, 100, 100)),
+        ("LA", (0, 64), (191, 191, 191)),
+    ],
+)
+def test_alpha_is_laid_over_white(tmp_path: Path, mode: str, value: tuple, expected: tuple) -> None:
+    image = open_image(save(tmp_path / "a.png", Image.new(mode, (3, 3), value)))
+    assert np.abs(np.array(image.getpixel((1, 1))) - np.array(expected)).max() <= 1
+
+
+def test_palette_with_one_transparent_colour_and_with_alpha_levels(tmp_path: Path) -> None:
+    source = Image.new("P", (4, 1))
+    source.putpalette([*RED, *GREEN, *BLUE, *BLACK])
+    source.putdata([0, 1, 2, 3])
+    image = open_image(save(tmp_path / "one.png", source, transparency=1))
+    assert [image.getpixel((x, 0)) for x in range(4)] == [RED, WHITE, BLUE, BLACK]
+    image = open_image(save(tmp_path / "one.gif", source, transparency=3))
+    assert [image.getpixel((x, 0)) for x in range(4)] == [RED, GREEN, BLUE, WHITE]
+    image = open_image(save(tmp_path / "levels.png", source, transparency=bytes([255, 0, 128, 255])))
+    assert [image.getpixel((x, 0)) for x in range(4)] == [RED, WHITE, (127, 127, 255), BLACK]
+    image = open_image(save(tmp_path / "opaque.png", source))
+    assert [image.getpixel((x, 0)) for x in range(4)] == [RED, GREEN, BLUE, BLACK]
+
+
+def test_a_transparent_colour_without_a_palette(tmp_path: Path) -> None:
+    source = Image.new("RGB", (2, 1), RED)
+    source.putpixel((1, 0), BLUE)
+    image = open_image(save(tmp_path / "key.png", source, transparency=RED))
+    assert [image.getpixel((x, 0)) for x in range(2)] == [WHITE, BLUE]
+
+
+@pytest.mark.parametrize("top", [65535, 1000, 255])
+def test_16_bit_grey_png_is_scaled_not_clipped(tmp_path: Path, top: int) -> None:
+    values = np.linspace(0, top, 256).astype(np.uint16).reshape(16, 16)
+    (tmp_path / "deep.png").write_bytes(grey16_png(values))
+    image = open_image(tmp_path / "deep.png")
+    expected = np.round(values / 257).astype(int)  # 65535 / 255
+    assert image.mode == "RGB"
+    for channel in range(3):
+        np.testing.assert_array_equal(pixels(image)[..., channel], expected)
+
+
+def test_16_bit_grey_in_other_files_and_byte_orders(tmp_path: Path) -> None:
+    values = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    expected = np.round(values / 257).astype(int)
+    little = save(tmp_path / "little.tif", Image.fromarray(values))
+    # Big-endian by hand: header, eight directory entries, one strip.
+    strip = values.astype(">u2").tobytes()
+    entries = [
+        (256, 16),
+        (257, 16),
+        (258, 16),
+        (259, 1),
+        (262, 1),
+        (273, 8 + 2 + 9 * 12 + 4),
+        (277, 1),
+        (278, 16),
+    ]
+    big = tmp_path / "big.tif"
+    body = b"".join(struct.pack(">HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
+    body += struct.pack(">HHII", 279, 4, 1, len(strip))
+    big.write_bytes(b"MM\0*" + struct.pack(">IH", 8, 9) + body + struct.pack(">I", 0) + strip)
+    portable = tmp_path / "deep.pgm"
+    portable.write_bytes(b"P5 16 16 65535\n" + strip)  # Pillow reads this one into mode "I"
+    for path in (little, big, portable):
+        np.testing.assert_array_equal(pixels(open_image(path))[..., 0], expected, err_msg=path.name)
+
+
+def test_16_bit_grey_with_a_transparent_level(tmp_path: Path) -> None:
+    (tmp_path / "t.png").write_bytes(grey16_png(np.array([[0, 30000, 65535]]), transparent=30000))
+    assert [open_image(tmp_path / "t.png").getpixel((x, 0))[0] for x in range(3)] == [0, 255, 255]
+
+
+def test_pillows_own_conversion_clips_which_is_why_ours_exists(tmp_path: Path) -> None:
+    path = tmp_path / "deep.pgm"
+    path.write_bytes(b"P5 2 1 65535\n" + np.array([1000, 65535], ">u2").tobytes())
+    with Image.open(path) as image:
+        assert image.convert("RGB").getpixel((0, 0)) == WHITE
+    assert open_image(path).getpixel((0, 0)) == (4, 4, 4)
+
+
+def test_numbers_without_an_agreed_white_are_refused(tmp_path: Path) -> None:
+    refused(
+        save(tmp_path / "f.tif", Image.fromarray(np.ones((4, 4), np.float32))),
+        "floating-point",
+        "8- or 16-bit",
+    )
+    wide = Image.fromarray(np.array([[0, 70000]], dtype=np.int32))
+    refused(save(tmp_path / "i.tif", wide), "32-bit", "70000", "8- or 16-bit")
+
+
+# ---- upright ------------------------------------------------------------------------------------------------
+
+
+def corners(image: Image.Image) -> list[str]:
+    """The colour names of the four corners: top left, top right, bottom left, bottom right."""
+    names = {RED: "red", GREEN: "green", BLUE: "blue", WHITE: "white"}
+    width, height = image.size
+    found = []
+    for x, y in [(2, 2), (width - 3, 2), (2, height - 3), (width - 3, height - 3)]:
+        value = np.array(image.getpixel((x, y)))
+        found.append(names[min(names, key=lambda colour: np.abs(value - np.array(colour)).sum())])
+    return found
+
+
+# The picture as meant to be seen, and for each EXIF orientation how a camera stores it.
+AS_STORED = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a.transpose(1, 0, 2)[::-1],
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: a.transpose(1, 0, 2)[:, ::-1],
+}
+
+
+@pytest.mark.parametrize("format", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_once(tmp_path: Path, orientation: int, format: str) -> None:
+    upright = np.zeros((40, 64, 3), dtype=np.uint8)
+    upright[:20, :32], upright[:20, 32:], upright[20:, :32], upright[20:, 32:] = RED, GREEN, BLUE, WHITE
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(AS_STORED[orientation](upright)))
+    image = open_image(save(tmp_path / f"turned.{format}", stored, exif=exif))
+    assert image.size == (64, 40)
+    assert corners(image) == ["red", "green", "blue", "white"]
+    assert image.getexif().get(0x0112, 1) == 1  # so that no one turns it again
+    assert image.info == {}
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_broken_exif_does_not_cost_the_picture(tmp_path: Path) -> None:
+    for number, block in enumerate([b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0"]):
+        path = save(tmp_path / f"{number}.jpg", photograph(), exif=block)
+        assert open_image(path).size == (64, 48)
+    exif = Image.Exif()
+    exif[0x0112] = 77
+    assert open_image(save(tmp_path / "77.jpg", photograph(), exif=exif)).size == (64, 48)
+
+
+# ---- animations ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", ["gif", "webp", "png", "tif"])
+def test_the_first_frame_of_several(tmp_path: Path, format: str) -> None:
+    frames = [Image.new("RGB", (20, 10), colour) for colour in (RED, GREEN, BLUE)]
+    options = {"lossless": True} if format == "webp" else {}
+    path = save(tmp_path / f"moving.{format}", frames[0], save_all=True, append_images=frames[1:], **options)
+    with Image.open(path) as check:
+        assert check.n_frames == 3
+    image = open_image(path)
+    assert image.size == (20, 10)
+    assert image.getpixel((5, 5)) == RED
+
+
+# ---- what is refused ----------------------------------------------------------------------------------------
+
+
+def test_missing(tmp_path: Path) -> None:
+    refused(tmp_path / "none.jpg", "not found", "no file of a similar name")
+    save(tmp_path / "None.jpeg", photograph())
+    refused(tmp_path / "none.jpg", "the folder has None.jpeg")
+    refused(tmp_path / "nowhere" / "a.jpg", "folder", "nowhere", "does not exist")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes need rights on Windows")
+def test_broken_link_and_pipe(tmp_path: Path) -> None:
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "gone.jpg")
+    refused(tmp_path / "link.jpg", "not found")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    refused(tmp_path / "pipe.jpg", "not an ordinary file")  # and does not wait for it for ever
+
+
+def test_empty(tmp_path: Path) -> None:
+    (tmp_path / "zero.jpg").touch()
+    refused(tmp_path / "zero.jpg", "0 bytes")
+
+
+def test_a_folder_named_like_an_image(tmp_path: Path) -> None:
+    (tmp_path / "album.jpg").mkdir()
+    refused(tmp_path / "album.jpg", "folder")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"just some text\n",
+        b"<!DOCTYPE html><html>404</html>",
+        b"version https://git-lfs.github.com/spec/v1\n",
+        b"\0",
+    ],
+)
+def test_not_an_image(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "fake.jpg").write_bytes(content)
+    refused(tmp_path / "fake.jpg", "not an image", repr(content[:24]), "JPEG")
+
+
+def test_formats_that_start_other_programs_are_not_even_tried(tmp_path: Path) -> None:
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    with Image.open(io.BytesIO(script)) as check:
+        assert check.format == "EPS"  # Pillow would hand it to Ghostscript
+    (tmp_path / "trap.jpg").write_bytes(script)
+    refused(tmp_path / "trap.jpg", "not an image")
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+def test_cut_short(tmp_path: Path, format: str, kept: float) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    buffer = io.BytesIO()
+    noise.save(buffer, format)
+    path = tmp_path / "cut"
+    path.write_bytes(buffer.getvalue()[: int(len(buffer.getvalue()) * kept)])
+    refused(path)
+
+
+def test_cut_short_is_refused_even_where_another_library_asked_pillow_to_fill_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "cut.jpg", photograph(256, 256))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with Image.open(path) as check:
+        check.load()  # Pillow alone would now take it, half of it grey
+    refused(path, "damaged or cut short", "bytes on disk", "download it again")
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True  # theirs, left as it was
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that claims to be enormous."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(bytes(999)))
+
+
+@pytest.mark.parametrize("pillow_guards", [True, False])
+def test_decompression_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pillow_guards: bool) -> None:
+    if not pillow_guards:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as other libraries do
+    (tmp_path / "bomb.png").write_bytes(bomb(60_000, 60_000))
+    refused(tmp_path / "bomb.png", "too large", f"{images.MAX_PIXELS:,}", "smaller copy")
+
+
+@pytest.mark.skipif(
+    os.name == "nt" or (hasattr(os, "geteuid") and os.geteuid() == 0), reason="root may read all"
+)
+def test_no_permission(tmp_path: Path) -> None:
+    path = save(tmp_path / "locked.jpg", photograph())
+    path.chmod(0)
+    refused(path, "may not be read", "permissions")
+
+
+@pytest.mark.filterwarnings("ignore::Warning")
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    format=st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"]),
+    changes=st.lists(
+        st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=4)), max_size=6
+    ),
+    kept=st.floats(0, 1),
+)
+def test_whatever_is_wrong_it_opens_or_is_refused_by_name(
+    tmp_path: Path, format: str, changes: list, kept: float
+) -> None:
+    buffer = io.BytesIO()
+    photograph(24, 16).save(buffer, format)
+    content = bytearray(buffer.getvalue())
+    for place, value in changes:
+        start = int(place * len(content))
+        content[start : start + len(value)] = value
+    path = tmp_path / "damaged.jpg"
+    path.write_bytes(content[: int(len(content) * kept)])
+    try:
+        image = open_image(path)
+    except DataError as error:
+        assert "damaged.jpg" in str(error)
+    else:
+        assert image.mode == "RGB"
+        assert image.width > 0
+
+
+def test_real_photographs(shared: Path) -> None:
+    paths = sorted((shared / "corel5k" / "test").glob("*.jpeg"))[:50]
+    assert len(paths) == 50
+    assert {open_image(path).size for path in paths} <= {(192, 128), (128, 192)}

@@ -1,0 +1,210 @@
+"""Crop-Forwarding: every pixel is in the tile where it belongs, in one pass, and its tokens know where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor, nn
+
+from helpers.data.images import Preprocessing, eval_transform
+from helpers.data.labels import Vocabulary
+from helpers.data.records import Record
+from helpers.encoders.backbones import Backbone
+from helpers.encoders.cache import FeatureDataset, encode_records
+from helpers.encoders.crops import (
+    CropEncoder,
+    build_crop_encoder,
+    cut,
+    layout,
+    num_views,
+    on_image,
+    token_boxes,
+)
+from helpers.encoders.encoder import Encoder
+
+CELL = 4  # pixels a cell of the toy encoder
+
+
+def toy_encoder(tile_size: int = 8) -> Encoder:
+    """An encoder whose cells are the mean colours of their 4x4 pixels: what it sees can be computed by hand."""
+    trunk = nn.Conv2d(3, 3, CELL, stride=CELL, bias=False)
+    with torch.no_grad():
+        trunk.weight.zero_()
+        for channel in range(3):
+            trunk.weight[channel, channel] = 1 / CELL**2
+    preprocessing = Preprocessing(size=tile_size, mean=(0, 0, 0), std=(1, 1, 1))
+    return Encoder("toy", Backbone(trunk, lambda net, images: net(images), preprocessing))
+
+
+def patch_mean(image: Tensor, box: Tensor) -> Tensor:
+    """The mean colour (3,) of a box (x, y, width, height) in pixels, whole numbers."""
+    x, y, width, height = (round(v) for v in box.tolist())
+    return image[:, y : y + height, x : x + width].mean((1, 2))
+
+
+@given(level=st.integers(0, 3), columns=st.integers(1, 3), seed=st.integers(0, 99))
+def test_every_token_sees_exactly_its_box(level: int, columns: int, seed: int) -> None:
+    """A random picture is the planted pattern: a token must be the mean colour of the pixels under its box."""
+    encoder = CropEncoder(toy_encoder(CELL * columns), level)
+    size = encoder.image_size
+    image = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(seed))
+    grid = encoder(image).grid
+    boxes = token_boxes(level, encoder.cells, (size, size))
+    assert grid.shape == (2, len(boxes), 3) and len(boxes) == num_views(level) * columns**2
+    tiles = len(boxes) - columns**2
+    for b in range(2):
+        for token, box in list(zip(grid[b], boxes, strict=True))[:tiles]:
+            assert torch.allclose(token, patch_mean(image[b], box), atol=1e-5)
+
+
+@given(level=st.integers(1, 3), columns=st.integers(1, 3))
+def test_the_whole_view_sees_the_whole_image(level: int, columns: int) -> None:
+    """Light up what a token of the whole view covers: that token, and no other of its view, is bright."""
+    encoder = CropEncoder(toy_encoder(CELL * columns), level)
+    size, count = encoder.image_size, columns**2
+    boxes = token_boxes(level, encoder.cells, (size, size))[-count:]
+    images = torch.zeros(count, 3, size, size)
+    for image, (x, y, width, height) in zip(images, boxes.round().int().tolist(), strict=True):
+        image[:, y : y + height, x : x + width] = 1.0
+    seen = encoder(images).grid[:, -count:].mean(2)  # (lit box, token)
+    assert (seen.diagonal() > 0.75).all()
+    assert (seen - seen.diagonal().diag()).max() < 0.25  # the filter of the resize blurs over the edge
+
+
+@given(
+    level=st.integers(1, 3),
+    size=st.integers(7, 40),
+    corner=st.sampled_from([(0, 0), (0, 1), (1, 0), (1, 1)]),
+)
+def test_no_pixel_is_dropped_whatever_the_size(level: int, size: int, corner: tuple[int, int]) -> None:
+    """A bright pixel planted in a corner is in the tile of that corner, and in no other."""
+    tile = 8
+    image = torch.zeros(1, 3, size, size)
+    image[..., -corner[0], -corner[1]] = 1.0  # 0 is the first row or column, -1 the last
+    views = cut(image, level, tile)
+    assert views.shape == (1, num_views(level), 3, tile, tile)
+    bright = views[0, :-1].flatten(1).sum(1).view(level, level)
+    assert bright[-corner[0], -corner[1]] > 0
+    assert bright.count_nonzero() == 1 or size < 2 * level  # tiles of one pixel blend into each other
+    assert views[0, -1].sum() > 0
+    if size % level:  # the published cut, which stops at level * (size // level)
+        side = size // level
+        assert corner == (0, 0) or image[..., : side * level, : side * level].sum() == 0
+
+
+def test_tiles_run_row_by_row_and_are_the_pixels_themselves() -> None:
+    image = torch.arange(3 * 36, dtype=torch.float32).view(1, 3, 6, 6)
+    views = cut(image, 2, 3)
+    expected = [image[..., :3, :3], image[..., :3, 3:], image[..., 3:, :3], image[..., 3:, 3:]]
+    assert torch.equal(views[:, :4], torch.stack(expected, 1))
+
+
+def test_one_pass_equals_a_pass_a_view() -> None:
+    encoder = CropEncoder(toy_encoder(), 3)
+    calls = []
+    encoder.encoder.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
+    images = torch.rand(2, 3, 24, 24)
+    together = encoder(images).grid
+    assert calls == [20], "ten views of two images are one batch"
+    views = cut(images, 3, 8)
+    one_by_one = [encoder.encoder(views[:, v]).grid for v in range(10)]
+    assert torch.allclose(together, torch.cat(one_by_one, 1), atol=1e-6)
+    assert torch.allclose(encoder(images[1:]).grid[0], together[1], atol=1e-6)
+
+
+@given(level=st.integers(0, 3), h=st.integers(1, 3), w=st.integers(1, 4), seed=st.integers(0, 99))
+def test_a_map_of_the_image_keeps_every_weight_in_its_place(level: int, h: int, w: int, seed: int) -> None:
+    """Against painting box after box on a fine canvas."""
+    boxes = token_boxes(level, (h, w), (w * max(level, 1), h * max(level, 1)))
+    weights = torch.rand(2, len(boxes), generator=torch.Generator().manual_seed(seed))
+    found = on_image(weights, level, (h, w))
+    canvas = torch.zeros(2, h * max(level, 1), w * max(level, 1))
+    for i, (x, y, width, height) in enumerate(boxes.round().int().tolist()):
+        canvas[:, y : y + height, x : x + width] += (weights[:, i] / (width * height))[:, None, None]
+    assert torch.allclose(found, canvas, atol=1e-6)
+    assert torch.allclose(found.sum((1, 2)), weights.sum(1), atol=1e-5)
+
+
+def test_boxes_cover_the_image_once_in_every_layer() -> None:
+    boxes = token_boxes(2, (2, 3), (640, 480))
+    assert boxes[:24].prod(1).isfinite().all()
+    areas = boxes[:, 2] * boxes[:, 3]
+    assert areas[:24].sum() == pytest.approx(640 * 480)
+    assert areas[24:].sum() == pytest.approx(640 * 480)
+    assert boxes[5].tolist() == pytest.approx(
+        [640 / 3, 120, 640 / 6, 120]
+    )  # tile 0, second row, third column
+    assert boxes[24 + 4].tolist() == pytest.approx([640 / 3, 240, 640 / 3, 240])
+
+
+def test_level_one_is_the_image_twice_and_level_zero_the_plain_encoder() -> None:
+    images = torch.rand(2, 3, 8, 8)
+    once, twice = CropEncoder(toy_encoder(), 0)(images), CropEncoder(toy_encoder(), 1)(images)
+    assert torch.equal(once.grid, toy_encoder()(images).grid)
+    assert torch.equal(twice.grid, once.grid.repeat(1, 2, 1))
+    plain = build_crop_encoder("scenes_cnn", 0, weights=None, image_size=64)
+    assert type(plain) is Encoder and layout(plain) == (0, (4, 4))
+    crops = build_crop_encoder("scenes_cnn", 2, weights=None, image_size=128)
+    assert layout(crops) == (2, (4, 4)) and crops.encoder.image_size == 64 and crops.image_size == 128
+    assert crops.grid_size == (20, 4) and crops.boxes.shape == (80, 4)
+    assert build_crop_encoder("scenes_cnn", 3, weights=None).image_size == 3 * 128
+
+
+def test_what_cannot_work_is_refused() -> None:
+    with pytest.raises(ValueError, match="level is -1"):
+        num_views(-1)
+    with pytest.raises(ValueError, match=r"shape \(B, 3, 16, 16\)"):
+        CropEncoder(toy_encoder(), 2)(torch.rand(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="20 tokens"):
+        on_image(torch.rand(4), 2, (2, 2))
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> list[Record]:
+    """Five pictures of coloured noise."""
+    result = []
+    for i in range(5):
+        pixels = np.random.default_rng(i).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        result.append(Record(tmp_path / f"{i}.png", ("tree",) * (i % 2)))
+    return result
+
+
+def test_the_feature_cache_keeps_crop_tokens_and_tells_levels_apart(records, tmp_path: Path) -> None:
+    folders = set()
+    for level, image_size in [(0, None), (1, None), (2, None), (2, 20), (3, None)]:
+        encoder = CropEncoder(toy_encoder(), level, image_size=image_size)
+        cached = encode_records(encoder, records, tmp_path / "cache", flip=True, progress=False)
+        transform = eval_transform(encoder.preprocessing)
+        images = torch.stack([transform(Image.open(record.path)) for record in records])
+        expected = encoder(images)
+        assert np.abs(cached.grid - expected.grid.numpy()).max() < 1e-3
+        assert np.abs(cached.pooled - expected.pooled.numpy()).max() < 1e-3
+        mirrored = cached.read(torch.arange(5), 1)
+        assert torch.allclose(mirrored.grid, encoder(images.flip(-1)).grid, atol=1e-3)
+        folders.add(cached.directory)
+        batch = FeatureDataset(cached, records, Vocabulary(["tree"])).__getitems__([3, 1])
+        assert batch.features.grid.shape == (2, num_views(level) * 4, 3)
+    assert len(folders) == 5
+    # Views of another size are other features, also where the images have the same size.
+    larger = CropEncoder(toy_encoder(16), 1, image_size=16)
+    smaller = CropEncoder(toy_encoder(8), 1, image_size=16)
+    two = {
+        encode_records(e, records, tmp_path / "cache", progress=False).directory for e in (larger, smaller)
+    }
+    assert len(two) == 2
+
+
+def test_freezing_and_training_reach_the_encoder() -> None:
+    frozen = build_crop_encoder("scenes_cnn", 2, weights=None, image_size=64)
+    assert frozen.frozen and not frozen.train().encoder.trunk.training
+    learns = build_crop_encoder("scenes_cnn", 2, weights=None, image_size=64, freeze=False)
+    learns(torch.rand(2, 3, 64, 64)).grid.sum().backward()
+    assert not learns.frozen
+    assert all(p.grad is not None for p in learns.parameters())

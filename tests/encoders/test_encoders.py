@@ -1,0 +1,573 @@
+"""Backbones by name: the grid is the network's own last feature map, weights fit or are refused, frozen is frozen."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import http.server
+import json
+import pickle
+import threading
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import nn
+
+from helpers.data.images import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, eval_transform, open_image
+from helpers.encoders import backbones
+from helpers.encoders.backbones import Backbone, load_weights, read_weights, weights_id
+from helpers.encoders.encoder import Encoder, build_encoder
+
+
+def network(name: str, *, size: int = 96, **options) -> nn.Module:
+    """A torchvision classifier in eval mode, batch-norm set so that images still differ at its end."""
+    model = torchvision.models.get_model(name, weights=None, **options)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for module in norms:
+        module.momentum = None  # the statistics of one batch as they are
+    if norms:
+        with torch.no_grad():
+            model.train()(torch.randn(4, 3, size, size))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def mobilenet(tmp_path_factory) -> tuple[nn.Module, Path]:
+    """A random MobileNetV2 with 260 classes and the file of its weights."""
+    torch.manual_seed(0)
+    model = network("mobilenet_v2", num_classes=260)
+    path = tmp_path_factory.mktemp("weights") / "mobilenet.pth"
+    torch.save(model.state_dict(), path)
+    return model, path
+
+
+def small(**options) -> Encoder:
+    """The smallest real encoder: 2x2 cells of 192."""
+    return build_encoder("scenes_cnn", weights=None, image_size=32, **options)
+
+
+# --- the grid --------------------------------------------------------------------------------------------------
+
+
+def classify_pooled(model: nn.Module, encoder: Encoder, features) -> torch.Tensor:
+    """The classifier of most networks: a linear layer on the mean."""
+    head = next(getattr(model, name) for name in ("classifier", "fc") if hasattr(model, name))
+    return head(features.pooled)
+
+
+def classify_map(model: nn.Module, encoder: Encoder, features) -> torch.Tensor:
+    """The classifier of the others, which starts from the feature map."""
+    feature_map = features.grid.transpose(1, 2).unflatten(2, encoder.grid_size)  # (B, L, D) -> (B, D, h, w)
+    if hasattr(model, "head"):
+        return model.head(model.avgpool(feature_map).flatten(1))
+    if hasattr(model, "avgpool"):
+        feature_map = model.avgpool(feature_map)
+        return model.classifier(feature_map.flatten(1) if "VGG" in type(model).__name__ else feature_map)
+    return model.classifier(feature_map).flatten(1)
+
+
+FAST = {"resnet18": classify_pooled, "mobilenet_v2": classify_pooled, "squeezenet1_1": classify_map}
+OTHERS = {
+    "mobilenet_v3_small": classify_pooled,
+    "efficientnet_b0": classify_pooled,
+    "densenet121": classify_pooled,
+    "mnasnet0_5": classify_pooled,
+    "shufflenet_v2_x0_5": classify_pooled,
+    "regnet_y_400mf": classify_pooled,
+    "swin_t": classify_map,
+    "convnext_tiny": classify_map,
+    "vgg11": classify_map,
+    "maxvit_t": classify_map,
+}
+FAMILIES = [*FAST.items(), *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHERS.items())]
+
+
+@pytest.mark.parametrize(("name", "classify"), FAMILIES)
+def test_grid_is_what_the_networks_own_classifier_reads(name, classify, tmp_path):
+    """Pooling our grid and classifying it with the original's last layers gives the original's answer."""
+    size = 224 if name == "maxvit_t" else 64
+    model = network(name, size=max(size, 96))
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    encoder = build_encoder(name, weights=tmp_path / "weights.pth", image_size=size).eval()
+    images = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        features = encoder(images)
+        torch.testing.assert_close(classify(model, encoder, features), model(images), rtol=1e-4, atol=1e-4)
+    h, w = encoder.grid_size
+    assert features.grid.shape == (2, h * w, encoder.dim)
+    assert features.pooled.shape == (2, encoder.dim)
+    kept = sum(p.numel() for p in encoder.parameters())
+    assert kept < sum(p.numel() for p in model.parameters())  # the classifier is gone
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "googlenet"])
+def test_inception_is_not_normalised_twice(name, tmp_path):
+    """torchvision's pretrained Inception maps ImageNet-normalised images to -1..1 inside; ours get -1..1 at once."""
+    model = network(name, transform_input=True, aux_logits=False, init_weights=False)
+    auxiliary = {"AuxLogits.fc.weight": torch.zeros(1000, 768), "aux1.conv.bn.weight": torch.zeros(128)}
+    torch.save({**model.state_dict(), **auxiliary}, tmp_path / "weights.pth")
+    encoder = build_encoder(name, weights=tmp_path / "weights.pth", image_size=96, freeze=False).eval()
+    assert not any("aux" in key.lower() for key in encoder.state_dict())
+    pictures = torch.rand(2, 3, 96, 96)  # RGB in 0..1
+
+    def normalised(mean, std):
+        return (pictures - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+
+    preprocessing = encoder.preprocessing
+    with torch.no_grad():
+        expected = model(normalised(IMAGENET_MEAN, IMAGENET_STD))
+        found = model.fc(encoder(normalised(preprocessing.mean, preprocessing.std)).pooled)
+        wrong = model.fc(encoder(normalised(IMAGENET_MEAN, IMAGENET_STD)).pooled)
+    assert (found - expected).abs().max() < 1e-3 * expected.abs().max()
+    assert (wrong - expected).abs().max() > 0.1 * expected.abs().max()
+
+
+@pytest.mark.slow
+def test_torchvision_transformer_gives_its_patch_tokens(tmp_path):
+    model = network("vit_b_32", image_size=64)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    encoder = build_encoder("vit_b_32", weights=tmp_path / "weights.pth", image_size=64).eval()
+    tokens = {}
+    model.encoder.register_forward_hook(lambda *args: tokens.update(all=args[2]))
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        model(images)
+        torch.testing.assert_close(encoder(images).grid, tokens["all"][:, 1:])  # without the class token
+    larger = build_encoder(
+        "vit_b_32", weights=tmp_path / "weights.pth", image_size=96
+    )  # positions interpolated
+    assert (encoder.grid_size, larger.grid_size) == ((2, 2), (3, 3))
+
+
+def test_grid_runs_row_by_row():
+    size = 6
+    trunk = nn.Conv2d(3, 3, 1, bias=False)
+    nn.init.dirac_(trunk.weight)  # the feature map is the image
+    encoder = Encoder("mirror", Backbone(trunk, backbones.plain_map, Preprocessing(size=size)))
+    images = torch.rand(2, 3, size, size)
+    features = encoder(images)
+    for row in range(size):
+        for column in range(size):
+            assert torch.equal(features.grid[:, row * size + column], images[:, :, row, column])
+    torch.testing.assert_close(features.pooled, images.mean(dim=(2, 3)))
+    assert features.grid.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        ("test_resnet", 0),
+        ("test_vit", 1),
+        ("deit_tiny_distilled_patch16_224", 2),
+        ("test_efficientnet", 0),
+        ("test_mambaout", 0),
+    ],
+)
+def test_timm_layouts(name, prefix):
+    """Maps (B, D, h, w), maps (B, h, w, D), and tokens after class and register tokens, all become the same grid."""
+    encoder = build_encoder(f"timm:{name}", weights=None, image_size=96 if prefix == 0 else None).eval()
+    h, w = encoder.grid_size
+    assert (h, w) == {0: (3, 3), 1: (10, 10), 2: (14, 14)}[prefix]
+    images = torch.randn(2, 3, encoder.image_size, encoder.image_size)
+    with torch.no_grad():
+        features = encoder(images)
+        original = encoder.trunk.forward_features(images)
+    assert getattr(encoder.trunk, "num_prefix_tokens", 0) == prefix
+    if original.ndim == 3:
+        expected = original[:, prefix:]
+    elif name == "test_mambaout":
+        expected = original.flatten(1, 2)
+    else:
+        expected = original.flatten(2).transpose(1, 2)
+    assert torch.equal(features.grid, expected)
+
+
+def test_timm_map_of_an_unusable_network():
+    trunk = nn.Module()
+    trunk.forward_features = lambda images: [images]
+    with pytest.raises(ValueError, match="gives list instead of one feature map"):
+        backbones.timm_map(trunk, torch.zeros(1, 3, 8, 8))
+    trunk.forward_features = lambda images: torch.zeros(1, 7, 4)
+    trunk.num_prefix_tokens = 1
+    with pytest.raises(ValueError, match="7 tokens, which form no square"):
+        backbones.timm_map(trunk, torch.zeros(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("name", ["timm:mobilenetv3_small_050", "timm:test_vit", "timm:test_convnext"])
+def test_every_parameter_of_a_timm_trunk_gets_a_gradient(name):
+    """Distributed training waits for the gradient of every parameter, so what is unused must be gone."""
+    encoder = build_encoder(name, weights=None, freeze=False).eval()
+    images = torch.randn(2, 3, encoder.image_size, encoder.image_size)
+    encoder(images).grid.square().sum().backward()
+    assert [key for key, parameter in encoder.named_parameters() if parameter.grad is None] == []
+
+
+# --- preprocessing ---------------------------------------------------------------------------------------------
+
+
+def test_each_backbone_has_its_own_preprocessing():
+    assert build_encoder("resnet18", weights=None).preprocessing == Preprocessing(
+        224, IMAGENET_MEAN, IMAGENET_STD
+    )
+    efficientnet = build_encoder("efficientnet_b0", weights=None).preprocessing
+    assert (efficientnet.size, efficientnet.interpolation) == (224, "bicubic")
+    tresnet = build_encoder("timm:tresnet_m", weights=None, image_size=64)
+    assert tresnet.preprocessing == Preprocessing(64, (0, 0, 0), (1, 1, 1))  # RGB in 0..1 as it is
+    assert (tresnet.dim, tresnet.grid_size) == (2048, (2, 2))
+
+
+def test_image_size_changes_the_grid_and_other_sizes_are_refused():
+    encoder = build_encoder("mobilenet_v2", weights=None, image_size=96)
+    assert (encoder.grid_size, encoder.preprocessing.size) == ((3, 3), 96)
+    with pytest.raises(ValueError, match=r"shape \(B, 3, 96, 96\).*eval_transform"):
+        encoder(torch.zeros(1, 3, 64, 64))
+    with pytest.raises(ValueError, match=r"torch\.uint8"):
+        encoder(torch.zeros(1, 3, 96, 96, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="image_size is 0"):
+        build_encoder("mobilenet_v2", weights=None, image_size=0)
+    with pytest.raises(ValueError, match="vit_b_16 cannot take images of 100 px"):
+        build_encoder("vit_b_16", weights=None, image_size=100)
+
+
+def test_unknown_names_are_refused_with_near_ones():
+    with pytest.raises(ValueError, match=r"did you mean .*resnet50"):
+        build_encoder("resnet51", weights=None)
+    with pytest.raises(ValueError, match=r"did you mean .*timm:tresnet_m"):
+        build_encoder("timm:tresnet_n", weights=None)
+    with pytest.raises(ValueError, match=r": timm\.list_models\(\) has the names\. Others"):
+        build_encoder("timm:nope", weights=None)
+
+
+# --- weights ---------------------------------------------------------------------------------------------------
+
+
+def save_variant(kind: str, state: dict[str, torch.Tensor], path: Path) -> Path:
+    """The weights as different programs leave them."""
+    if kind == "safetensors":
+        save_file(state, path.with_suffix(".safetensors"))
+        return path.with_suffix(".safetensors")
+    variants = {
+        "plain": state,
+        "distributed": {f"module.{key}": value for key, value in state.items()},
+        "nested": {"state_dict": state, "epoch": 3},
+        "half": {key: value.half() if value.is_floating_point() else value for key, value in state.items()},
+        "headless": {key: value for key, value in state.items() if not key.startswith("classifier")},
+        "old": {key: value for key, value in state.items() if "num_batches" not in key},
+    }
+    torch.save(variants[kind], path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["plain", "safetensors", "distributed", "nested", "half", "headless", "old"])
+def test_weight_files_of_all_kinds(kind, mobilenet, tmp_path):
+    model, _ = mobilenet
+    path = save_variant(kind, model.state_dict(), tmp_path / "weights.pth")
+    encoder = build_encoder("mobilenet_v2", weights=path, image_size=64).eval()
+    images = torch.randn(2, 3, 64, 64)
+    tolerance = 0.05 if kind == "half" else 1e-5
+    with torch.no_grad():
+        expected = model.features(images).mean(dim=(2, 3))
+        torch.testing.assert_close(encoder(images).pooled, expected, rtol=tolerance, atol=tolerance)
+    assert {p.dtype for p in encoder.parameters()} == {torch.float32}
+
+
+def test_weights_that_do_not_fit_are_named(mobilenet, tmp_path):
+    model, path = mobilenet
+    with pytest.raises(ValueError, match=r"missing: conv1\.weight.*unexpected: features\.0.*another model"):
+        build_encoder("resnet18", weights=path, image_size=64)
+    state = dict(model.state_dict())
+    state["features.0.0.weight"] = torch.zeros(8, 3, 3, 3)
+    state["features.99.extra"] = state.pop("features.18.0.weight")
+    torch.save(state, tmp_path / "wrong.pth")
+    with pytest.raises(ValueError) as error:
+        build_encoder("mobilenet_v2", weights=tmp_path / "wrong.pth", image_size=64)
+    for part in (
+        "features.18.0.weight",
+        "features.99.extra",
+        "(8, 3, 3, 3) instead of (32, 3, 3, 3)",
+        "wrong.pth",
+    ):
+        assert part in str(error.value)
+
+
+class Trap:
+    """Runs code when unpickled."""
+
+    def __reduce__(self):
+        return exec, ("raise SystemExit('unpickled')",)
+
+
+def test_weight_files_are_never_unpickled_and_damage_is_named(mobilenet, tmp_path):
+    trap = tmp_path / "trap.pth"
+    trap.write_bytes(pickle.dumps({"features.0.0.weight": Trap()}, protocol=2))
+    with pytest.raises(ValueError, match=r"trap\.pth"):
+        read_weights(trap)
+    torch.save({"a": Trap()}, trap)
+    with pytest.raises(ValueError, match=r"trap\.pth"):
+        read_weights(trap)
+    short = tmp_path / "short.pth"
+    short.write_bytes(mobilenet[1].read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"short\.pth.*cut off"):
+        read_weights(short)
+    (tmp_path / "short.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
+    with pytest.raises(ValueError, match=r"short\.safetensors"):
+        read_weights(tmp_path / "short.safetensors")
+    torch.save({"epoch": 3}, tmp_path / "none.pth")
+    with pytest.raises(ValueError, match=r"the entries \['epoch'\]"):
+        read_weights(tmp_path / "none.pth")
+    with pytest.raises(FileNotFoundError, match="'imagnet' is no file; expected \"imagenet\""):
+        build_encoder("mobilenet_v2", weights="imagnet")
+    with pytest.raises(ValueError, match="scenes_cnn was never trained on ImageNet"):
+        build_encoder("scenes_cnn")
+    with pytest.raises(ValueError, match='"scenes" are those of scenes_cnn'):
+        build_encoder("resnet18", weights="scenes")
+
+
+def test_timm_weight_files(tmp_path):
+    torch.manual_seed(0)
+    first = build_encoder("timm:test_vit", weights=None).eval()
+    state = {**first.trunk.state_dict(), "head.weight": torch.zeros(5, 64), "head.bias": torch.zeros(5)}
+    torch.save(state, tmp_path / "vit.pth")
+    second = build_encoder("timm:test_vit", weights=tmp_path / "vit.pth")
+    assert second.weights_id == first.weights_id
+    larger = build_encoder(
+        "timm:test_vit", weights=tmp_path / "vit.pth", image_size=192
+    )  # positions interpolated
+    assert (first.grid_size, larger.grid_size) == ((10, 10), (12, 12))
+    del state["patch_embed.proj.bias"]
+    torch.save(state, tmp_path / "vit.pth")
+    with pytest.raises(ValueError, match=r"1 missing: patch_embed\.proj\.bias"):
+        build_encoder("timm:test_vit", weights=tmp_path / "vit.pth")
+
+
+def test_published_densenets_have_old_names(tmp_path):
+    model = network("densenet121")
+    old = {
+        key.replace(".norm1.", ".norm.1.").replace(".conv2.", ".conv.2."): v
+        for key, v in model.state_dict().items()
+    }
+    assert old.keys() != model.state_dict().keys()
+    torch.save(old, tmp_path / "old.pth")
+    torch.save(model.state_dict(), tmp_path / "new.pth")
+    ids = {
+        build_encoder("densenet121", weights=tmp_path / f"{n}.pth", image_size=64).weights_id
+        for n in ("old", "new")
+    }
+    assert len(ids) == 1
+
+
+def test_random_weights_follow_the_seed():
+    ids = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        ids.append(small().weights_id)
+    assert ids[0] == ids[1] != ids[2]
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A web server of the folder `tmp_path / "web"`, and an empty download cache."""
+    web = tmp_path / "web"
+    web.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(web)))
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield web, f"http://127.0.0.1:{running.server_port}"
+    running.shutdown()
+    running.server_close()
+
+
+def test_imagenet_weights_are_downloaded_checked_and_kept(server, mobilenet, monkeypatch, tmp_path):
+    web, address = server
+    published = torchvision.models.MobileNet_V2_Weights.DEFAULT.value
+    content = mobilenet[1].read_bytes()
+    name = f"mobilenet-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    (web / name).write_bytes(content)
+    monkeypatch.setattr(published, "url", f"{address}/{name}")
+    encoder = build_encoder("mobilenet_v2", image_size=64)
+    assert encoder.weights_id == build_encoder("mobilenet_v2", weights=mobilenet[1], image_size=64).weights_id
+    (web / name).unlink()  # now it comes from the cache
+    assert build_encoder("mobilenet_v2", image_size=64).weights_id == encoder.weights_id
+
+    (web / "mobilenet-00000000.pth").write_bytes(content)
+    monkeypatch.setattr(published, "url", f"{address}/mobilenet-00000000.pth")
+    with pytest.raises(ConnectionError, match="invalid hash"):
+        build_encoder("mobilenet_v2", image_size=64)
+
+
+def test_without_a_network_the_error_names_the_manual_route(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(
+        torchvision.models.ResNet18_Weights.DEFAULT.value, "url", "http://127.0.0.1:9/r-01234567.pth"
+    )
+    with pytest.raises(ConnectionError, match=r"fetch http://127\.0\.0\.1:9/r-01234567\.pth .*weights=FILE"):
+        build_encoder("resnet18")
+
+    def offline(name, *, pretrained, **_):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(
+        ConnectionError, match=r"timm:tresnet_m .*no route to host.*fetch https://.*tresnet_m.*weights=FILE"
+    ):
+        build_encoder("timm:tresnet_m")
+
+
+def test_weights_id_is_of_names_dtypes_shapes_and_values():
+    state = {"a": torch.arange(6.0), "b": torch.ones(2, 3)}
+    same = {"b": torch.ones(2, 3), "a": torch.arange(6.0)}
+    assert weights_id(state) == weights_id(same)
+    others = [
+        {**state, "a": torch.arange(6.0) + 1e-6 * torch.eye(6)[3]},
+        {**state, "a": torch.arange(6.0).half()},
+        {**state, "a": torch.arange(6.0).view(2, 3)},
+        {"c": state["a"], "b": state["b"]},
+        {"a": state["a"]},
+        {**state, "a": torch.arange(6.0).flip(0)},
+    ]
+    assert len({weights_id(other) for other in [state, *others]}) == len(others) + 1
+    encoder = small()
+    before = encoder.weights_id
+    assert encoder.to(memory_format=torch.channels_last).weights_id == before
+    with torch.no_grad():
+        next(encoder.parameters())[0, 0, 0, 0] += 1e-3
+    assert encoder.weights_id != before
+
+
+def test_load_weights_copies_only_when_everything_fits():
+    layer = nn.Linear(2, 2)
+    before = weights_id(layer.state_dict())
+    with pytest.raises(ValueError, match="1 missing: bias"):
+        load_weights(layer, {"weight": torch.zeros(2, 2)}, source="x")
+    assert weights_id(layer.state_dict()) == before
+
+
+# --- freezing --------------------------------------------------------------------------------------------------
+
+
+def learns(encoder: Encoder) -> set[str]:
+    return {name for name, parameter in encoder.trunk.named_parameters() if parameter.requires_grad}
+
+
+def test_frozen_encoder_changes_nothing_and_keeps_no_gradient():
+    encoder = small(freeze=True).train()
+    assert encoder.training and not any(m.training for m in encoder.trunk.modules())
+    before = encoder.weights_id
+    features = encoder(torch.randn(4, 3, 32, 32))
+    assert encoder.frozen and not learns(encoder)
+    assert not features.grid.requires_grad and features.grid.grad_fn is None
+    assert encoder.weights_id == before  # batch-norm statistics included
+
+
+def test_unfrozen_encoder_learns_everything():
+    encoder = small(freeze=False)
+    before = encoder.weights_id
+    features = encoder(torch.randn(4, 3, 32, 32))
+    features.pooled.sum().backward()
+    assert all(parameter.grad is not None for parameter in encoder.parameters())
+    assert encoder.weights_id != before  # batch-norm has counted
+    encoder.eval()
+    before = encoder.weights_id
+    encoder(torch.randn(4, 3, 32, 32))
+    assert encoder.weights_id == before
+
+
+@pytest.mark.parametrize("part", ["stem", "stage2", "stage2.0", "stage3.1.body.0"])
+def test_freeze_up_to_a_part(part):
+    encoder = small(freeze=part).train()
+    names = [name for name, _ in encoder.trunk.named_parameters()]
+    last = max(i for i, name in enumerate(names) if name.startswith(f"{part}."))
+    assert learns(encoder) == set(names[last + 1 :])
+    statistics = {k: v.clone() for k, v in encoder.trunk.state_dict().items() if "running_mean" in k}
+    encoder(torch.randn(4, 3, 32, 32)).pooled.sum().backward()
+    changed = {
+        k
+        for k, v in encoder.trunk.state_dict().items()
+        if k in statistics and not torch.equal(v, statistics[k])
+    }
+    assert changed == {k for k in statistics if k.replace("running_mean", "weight") in learns(encoder)}
+    assert changed  # something learns
+    assert all((p.grad is not None) == p.requires_grad for p in encoder.parameters())
+
+
+def test_freeze_up_to_a_part_of_a_transformer_freezes_its_positions():
+    encoder = build_encoder("timm:test_vit", weights=None, freeze="blocks.0")
+    free = learns(encoder)
+    assert not {"cls_token", "pos_embed", "patch_embed.proj.weight"} & free
+    assert {name.split(".")[1] for name in free if name.startswith("blocks")} == {"1", "2", "3", "4", "5"}
+    assert not encoder.trunk.blocks[0].training and encoder.trunk.blocks[1].training
+
+
+def test_freeze_can_change_later_and_wrong_parts_are_refused():
+    encoder = small(freeze=True)
+    encoder.set_freeze("stage1")
+    assert {name.split(".")[0] for name in learns(encoder)} == {"stage2", "stage3"}
+    encoder.set_freeze(False)
+    assert not encoder.frozen and all(m.training for m in encoder.modules())
+    encoder.set_freeze(True)
+    assert encoder.frozen
+    for wrong in ("layer1", "stage", "", "stage2.0.weight"):
+        with pytest.raises(ValueError, match="It has stem, stage1, stage2, stage3"):
+            encoder.set_freeze(wrong)
+
+
+def test_copies_and_state_dicts():
+    encoder = small(freeze="stage1")
+    images = torch.randn(2, 3, 32, 32)
+    twin = copy.deepcopy(encoder)
+    packed = pickle.loads(pickle.dumps(encoder))
+    fresh = small()
+    fresh.load_state_dict(encoder.state_dict())
+    for other in (twin, packed, fresh):
+        torch.testing.assert_close(other.eval()(images).grid, encoder.eval()(images).grid)
+    assert learns(twin.train()) == learns(encoder) and not twin.trunk.stem.training
+
+
+# --- precision and speed ---------------------------------------------------------------------------------------
+
+
+def test_bfloat16_and_channels_last_give_close_results():
+    encoder = build_encoder("scenes_cnn", weights=None, image_size=64).eval()
+    images = torch.randn(4, 3, 64, 64)
+    expected = encoder(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = encoder(images)
+    assert rounded.grid.dtype == rounded.pooled.dtype == torch.float32
+    scale = expected.grid.abs().mean()
+    assert 0 < (rounded.grid - expected.grid).abs().mean() < 0.05 * scale
+    encoder.to(memory_format=torch.channels_last)
+    turned = encoder(images.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(turned.grid, expected.grid, rtol=1e-4, atol=1e-4)
+    assert turned.grid.is_contiguous()
+
+
+def test_real_weights_see_what_is_in_real_photographs(shared):
+    """Among 64 Corel photographs, the nearest by our features shares far more labels than a random one."""
+    weights = shared / "weights" / "mobilenet_v2_imagenet.pth"
+    encoder = build_encoder("mobilenet_v2", weights=weights, image_size=128).eval()
+    samples = json.loads((shared / "corel5k" / "train.json").read_text())["samples"][::70][:64]
+    transform = eval_transform(encoder.preprocessing)
+    folder = shared / "corel5k" / "train"
+    images = torch.stack([transform(open_image(folder / sample["image_name"])) for sample in samples])
+    features = encoder(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = encoder(images[:16])
+    assert nn.functional.cosine_similarity(rounded.pooled, features.pooled[:16]).min() > 0.98
+    pooled = nn.functional.normalize(features.pooled - features.pooled.mean(dim=0), dim=1)
+    likeness = pooled @ pooled.T - 2 * torch.eye(len(samples))
+    labels = [set(sample["image_labels"]) for sample in samples]
+    overlap = torch.tensor([[len(a & b) / max(1, len(a | b)) for b in labels] for a in labels])
+    nearest = overlap.gather(1, likeness.argmax(dim=1, keepdim=True)).mean()
+    assert nearest > 3 * overlap.fill_diagonal_(0).mean()

@@ -1,0 +1,82 @@
+"""A checkpoint rebuilds the system exactly, and nothing else passes for one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers.data.batches import Batch
+from helpers.data.images import Preprocessing
+from helpers.data.labels import Vocabulary
+from helpers.encoders.encoder import build_encoder
+from helpers.systems.registry import build
+from helpers.training.checkpoints import load_checkpoint, save_checkpoint
+
+VOCABULARY = Vocabulary(["cat", "dog", "bird"])
+OPTIONS = {"max_labels": 2, "hidden_size": 8, "embedding_size": 4}
+
+
+@pytest.fixture
+def encoder():
+    encoder = build_encoder("scenes_cnn", weights=None)
+    for name, buffer in encoder.named_buffers():  # trained statistics, not the ones of a new network
+        if name.endswith("running_mean"):
+            buffer.uniform_(-0.1, 0.1)
+    return encoder
+
+
+def make_system(encoder):
+    return build("ria", VOCABULARY, encoder.dim, encoder=encoder, **OPTIONS).eval()
+
+
+def save(path: Path, system, encoder, **options) -> None:
+    about = {"name": "ria", "options": OPTIONS, "config": {"seed": 3}, "metrics": {"test": {"OF1": 0.5}}}
+    save_checkpoint(path, system, encoder, **(about | options))
+
+
+def batch_of(encoder) -> Batch:
+    images = torch.rand(3, 3, encoder.preprocessing.size, encoder.preprocessing.size)
+    nothing = torch.zeros(3, dtype=torch.int64)
+    return Batch(torch.arange(3), torch.full((3, 1), 3), nothing, torch.zeros(3, 3), images=images)
+
+
+def test_round_trip(tmp_path: Path, encoder) -> None:
+    encoder.preprocessing = Preprocessing(
+        size=encoder.preprocessing.size, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)
+    )
+    system = make_system(encoder)
+    save(tmp_path / "a.safetensors", system, encoder)
+    found = load_checkpoint(tmp_path / "a.safetensors")
+    assert found.vocabulary == VOCABULARY
+    assert found.preprocessing == encoder.preprocessing
+    assert (found.config, found.metrics) == ({"seed": 3}, {"test": {"OF1": 0.5}})
+    batch = batch_of(encoder)
+    ours, theirs = system.predict(batch), found.system.predict(batch)
+    assert torch.equal(ours.decoded.tokens, theirs.decoded.tokens)
+    torch.testing.assert_close(ours.decoded.log_probability, theirs.decoded.log_probability)
+
+
+def test_half_is_smaller_and_nearly_the_same(tmp_path: Path, encoder) -> None:
+    system = make_system(encoder)
+    save(tmp_path / "a.safetensors", system, encoder)
+    save(tmp_path / "b.safetensors", system, encoder, half=True)
+    assert (tmp_path / "b.safetensors").stat().st_size < 0.6 * (tmp_path / "a.safetensors").stat().st_size
+    batch = batch_of(encoder)
+    ours = system.predict(batch).decoded.log_probability
+    theirs = load_checkpoint(tmp_path / "b.safetensors").system.predict(batch).decoded.log_probability
+    torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0.02)
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, encoder) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        load_checkpoint(tmp_path / "none")
+    (tmp_path / "text").write_text("hello, I am no checkpoint")
+    with pytest.raises(ValueError, match="no checkpoint"):
+        load_checkpoint(tmp_path / "text")
+    save(tmp_path / "cut", make_system(encoder), encoder)
+    data = (tmp_path / "cut").read_bytes()
+    (tmp_path / "cut").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match="damaged"):
+        load_checkpoint(tmp_path / "cut")
