@@ -3,6 +3,7 @@
 PYTHON ?= python3
 ARGS ?=
 NAME ?=
+CPU ?=
 
 ifeq ($(OS),Windows_NT)
 BIN := .venv/Scripts
@@ -24,14 +25,10 @@ help: ## list these commands
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
 		printf '  make %-10s %s\n' "$$name" "$$text"; done
 
-define need_python
-@command -v "$(PYTHON)" >/dev/null || { echo "set-up: there is no '$(PYTHON)' on the PATH: install Python 3.11 \
-or newer, or name one: make $(or $(firstword $(MAKECMDGOALS)),lab) PYTHON=/path/to/python3" >&2; exit 1; }
-endef
-
-setup: ## make or mend .venv (the others do this first; PYTHON=python3.12 chooses the Python)
-	$(need_python)
-	@GOAL="$(firstword $(MAKECMDGOALS))" "$(PYTHON)" .ci/setup.py $(if $(findstring command,$(origin PYTHON)),--this-python)
+setup: ## make .venv or bring it up to date (the others do this first; PYTHON=python3.12, CPU=1: no CUDA)
+	@command -v "$(PYTHON)" >/dev/null || { echo "set-up: there is no '$(PYTHON)' on the PATH: install Python 3.11 or newer, \
+or name one: make $(or $(firstword $(MAKECMDGOALS)),lab) PYTHON=/path/to/python3" >&2; exit 1; }
+	@CPU="$(CPU)" "$(PYTHON)" .ci/setup.py
 
 # JupyterLab keeps its settings in .jupyter/ here: nothing of the course lands in the home folder, and a
 # configuration or a kernel in the home folder cannot replace the course's. Its terminals and `!pip` use .venv.
@@ -46,14 +43,17 @@ lab: setup ## open JupyterLab at notebook 00 (ARGS="--no-browser" for a server)
 	@$(LAB) --ServerApp.root_dir=. --LanguageServerManager.autodetect=False \
 		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root) $(ARGS)
 
+# One process per core and one torch thread in each: a second thread makes small recurrent networks slower.
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadgroup
+
 test: setup ## the whole suite, every notebook executed (ARGS="-k labels" for a part)
-	@$(RUN) -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 fast: setup ## the tests that take seconds
-	@$(RUN) -m pytest -m "not slow and not browser" $(ARGS)
+	@$(PYTEST) -m "not slow and not browser" $(ARGS)
 
 notebooks: setup ## execute every notebook and store its outputs (ARGS="notebooks/03*" for one)
-	@$(RUN) -m helpers.commands.notebooks $(ARGS)
+	@$(RUN) -m helpers notebooks $(ARGS)
 
 bench: setup ## list the benchmarks; run one with NAME=…
 	@if [ -n "$(NAME)" ]; then $(RUN) -m "benchmarks.$(NAME)" $(ARGS); else \
@@ -63,13 +63,13 @@ bench: setup ## list the benchmarks; run one with NAME=…
 results: setup ## train every system over three seeds, write docs/results.md; goes on where it was killed
 	@$(RUN) -m benchmarks.results $(ARGS)
 
-lint: setup ## style of code and notebooks (ARGS="--fix" mends what it can)
+lint: setup ## style of code and notebooks (ARGS="--fix" fixes what it can)
 	@$(RUN) -m ruff check . $(ARGS) && $(RUN) -m ruff format $(if $(findstring --fix,$(ARGS)),,--check) .
 
-lock: ## compile requirements.txt from pyproject.toml (ARGS="--upgrade" for newer versions)
-	$(need_python)
-	@"$(PYTHON)" .ci/setup.py lock $(ARGS)
+lock: setup ## compile requirements.txt from pyproject.toml (ARGS="--upgrade" for newer versions)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile --quiet --universal --python-version 3.11 --extra test --no-header \
+		--no-emit-index-url --no-emit-find-links $(ARGS) pyproject.toml -o requirements.txt
 
 clean: ## remove .venv and every cache; data stays
-	rm -rf .venv .venv.old .venv.lock .jupyter .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .jupyter .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name .git -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -exec rm -rf {} +

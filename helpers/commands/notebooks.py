@@ -1,11 +1,7 @@
-"""Execute the course's notebooks headless and store their outputs: `make notebooks`.
+"""Execute notebooks headless and store their outputs: `python -m helpers notebooks [notebooks/03*.ipynb …]`.
 
-    python -m helpers notebooks                         every notebook
-    python -m helpers notebooks notebooks/03*.ipynb     some of them
-
-nbclient does the work. Around it is what none of its command lines gives together: a progress bar over the
-cells, the kernel of this very Python, no time stamps in the file, saved widget state, and a notebook that
-fails keeps the outputs it had.
+nbclient does the work. Added here: a progress bar over the cells, the kernel of this very Python, no time stamps in
+the file, saved widget state. A notebook that fails keeps the outputs it had.
 """
 
 from __future__ import annotations
@@ -15,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,23 +22,17 @@ if TYPE_CHECKING:
 
 
 class NotebookError(RuntimeError):
-    """A notebook that does not run to its end; the message names the notebook, the cell and the mend."""
-
-
-def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    """The cells of a notebook that run: code with something in it."""
-    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    """A notebook that does not run to its end; the message names the notebook, the cell and the error."""
 
 
 def execute(
-    path: Path | str, *, cell_timeout: int = 300, on_cell: Callable[[], object] | None = None
+    path: Path | str, *, cell_timeout: int = 300, on_cell: Callable[[], object] = lambda: None
 ) -> NotebookNode:
-    """The notebook in file `path`, executed top to bottom in its folder; the file is left alone.
+    """The notebook in file `path`, executed top to bottom in its folder; the file itself is not changed.
 
-    cell_timeout: seconds that one cell may take.
-    on_cell:      called without arguments after every code cell.
+    cell_timeout: seconds that one cell may take. on_cell: called without arguments after every code cell.
 
-    Raises NotebookError where a cell fails, takes too long or takes the kernel down. Used by notebook 00.
+    Raises NotebookError where a cell fails, takes too long or kills the kernel.
     """
     import nbformat
     from jupyter_client.kernelspec import KernelSpecManager
@@ -61,8 +51,8 @@ def execute(
             notebook,
             km=AsyncKernelManager(
                 kernel_name="python3",
-                # No folder of kernels to look in leaves the native one, which is this Python: a kernel called
-                # "python3" registered in the home folder cannot come in its place.
+                # Without folders of kernels the native one is used, which is this Python: a kernel called "python3"
+                # in the home folder cannot replace it.
                 kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
                 connection_file=str(Path(scratch, "kernel.json")),
                 transport="tcp" if os.name == "nt" else "ipc",  # a file in `scratch`, not an open port
@@ -71,57 +61,41 @@ def execute(
             record_timing=False,
             store_widget_state=True,
             resources={"metadata": {"path": str(path.resolve().parent)}},
-            on_cell_executed=lambda **_: on_cell() if on_cell is not None else None,
+            on_cell_executed=lambda **_: on_cell(),
         )
+        # The `helpers` beside this file first, no IPython profile, the kernel's own matplotlib backend.
+        environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+        paths = os.pathsep.join(filter(None, [str(REPOSITORY), environment.get("PYTHONPATH")]))
         try:
-            client.execute(env=kernel_environment(scratch), cleanup_kc=True)
+            client.execute(env=environment | {"IPYTHONDIR": scratch, "PYTHONPATH": paths}, cleanup_kc=True)
         except (CellExecutionError, CellControlSignal, DeadKernelError) as error:
-            done = sum(cell.execution_count is not None for cell in code_cells(notebook))
+            done = sum(cell.execution_count is not None for cell in _code_cells(notebook))
             raise NotebookError(
                 f"{path.name} stops at its code cell {max(done, 1)}:\n{error}\nOpen it in JupyterLab and run it "
                 "from the top to see it happen; the outputs in the file are the old ones."
             ) from error
         except AssertionError:
-            # nbclient answers Ctrl-C by shutting the kernel down, and then misses it itself.
-            if client.km is None:
+            if client.km is None:  # after Ctrl-C nbclient shuts the kernel down and then misses it itself
                 raise KeyboardInterrupt from None
             raise
-    tidy(notebook)
-    return notebook
-
-
-def kernel_environment(scratch: str) -> dict[str, str]:
-    """Environment variables of the kernel: the `helpers` beside this file first, nobody's IPython profile."""
-    environment = dict(os.environ)
-    environment.pop("MPLBACKEND", None)  # the kernel chooses the inline one by itself
-    paths = [str(REPOSITORY), environment.get("PYTHONPATH", "")]
-    return environment | {"IPYTHONDIR": scratch, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-
-
-def tidy(notebook: NotebookNode) -> None:
-    """Set what differs from machine to machine to one value: the kernel's display name, Python's version."""
+    # What differs from machine to machine gets one value.
     notebook.metadata["kernelspec"] = {
         "display_name": "Python 3 (ipykernel)",
         "language": "python",
         "name": "python3",
     }
     notebook.metadata.get("language_info", {}).pop("version", None)
+    return notebook
 
 
-def run(
-    paths: Sequence[Path | str], *, cell_timeout: int = 300, progress: bool = True
-) -> list[NotebookError]:
-    """Execute notebooks one after the other and write each one back as it finishes; returns what failed.
-
-    A file is replaced in one step, and only by a run that reached its end.
-    """
+def run(paths: list[Path], *, cell_timeout: int = 300) -> list[NotebookError]:
+    """Execute notebooks one after the other; write each one back, in one step, when it finishes. Returns what failed."""
     import nbformat
     from tqdm import tqdm
 
-    paths = [Path(path) for path in paths]
-    cells = [len(code_cells(nbformat.read(path, as_version=4))) for path in paths]
+    cells = [len(_code_cells(nbformat.read(path, as_version=4))) for path in paths]
     failures = []
-    with tqdm(total=sum(cells), unit="cell", disable=not progress, dynamic_ncols=True) as bar:
+    with tqdm(total=sum(cells), unit="cell", dynamic_ncols=True) as bar:
         for number, path in enumerate(paths, start=1):
             bar.set_description(path.stem)
             started = time.perf_counter()
@@ -137,7 +111,11 @@ def run(
     return failures
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def main(arguments: list[str] | None = None) -> int:
     """The command line; 0 when every notebook ran."""
     parser = argparse.ArgumentParser(prog="python -m helpers notebooks", description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all in notebooks/, in their order")
