@@ -280,7 +280,7 @@ def test_execution_stores_outputs_and_widgets_but_nothing_of_the_machine(runner,
         "print(sys.executable); print(os.getcwd()); print(*helpers.__path__); print(os.environ['IPYTHONDIR'])",
         "import ipywidgets\nipywidgets.IntSlider(value=3)",
     )
-    assert runner.run([path], progress=False) == []
+    assert runner.run([path]) == []
     notebook = nbformat.read(path, as_version=4)
     executable, folder, helpers, profile = notebook.cells[1].outputs[0].text.split()
     assert executable == sys.executable, (
