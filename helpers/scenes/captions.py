@@ -7,47 +7,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from helpers.scenes.content import ATTRIBUTES, COLOURS, LABELS, OBJECTS, RELATIONS, Dice
-from helpers.scenes.layout import Composition, Thing
-
-CAPTIONS_PER_IMAGE = 3
-
+from helpers.scenes.layout import Box, Composition, Thing
 
 _PLURALS = {"bus": "buses", "person": "people"}
-
-
 LABEL_WORDS: dict[str, tuple[str, ...]] = {  # the words by which a caption names a label
     **{name: (name, _PLURALS.get(name, name + "s")) for name in OBJECTS},
     **{name: (name,) for name in ATTRIBUTES + RELATIONS},
     "rain": ("rain", "rainy"),
     "snow": ("snow", "snowy"),
 }
-
-
 _SALIENCE = (
     "person", "elephant", "bus", "balloon", "horse", "dog", "cat", "car", "bicycle", "boat", "house", "bird", "ball",
     "rock", "tree", "sun", "moon",
 )  # fmt: skip
-
-
 _COUNTS = ("", "a", "two", "three", "four", "five", "six")
+_PLACES = {"city": "the city", "sea": "the sea", "meadow": "a meadow"}
 
 
-@dataclass(frozen=True)
-class _Item:
-    """A noun phrase and where the thing that it stands for is, in cells."""
-
-    kind: str
-    phrase: str
-    plural: bool
-    box: tuple[int, int, int, int]
-    depth: float  # negative in the sky
+# ---- what a caption states -------------------------------------------------------------------------------------------
 
 
 def mentioned_labels(caption: str) -> tuple[str, ...]:
-    """The labels that a caption names, in the order of `LABELS`: the truth check of a captioner.
-
-    `set(mentioned_labels(caption)) <= set(labels)` holds for every caption of the scenes. Taught in notebook 07.
-    """
+    """The labels that a caption names, in the order of `LABELS`; of a scene's own captions, labels of the scene."""
     words = set(re.findall(r"[a-z]+", caption.lower()))
     return tuple(name for name in LABELS if not words.isdisjoint(LABEL_WORDS[name]))
 
@@ -55,7 +36,7 @@ def mentioned_labels(caption: str) -> tuple[str, ...]:
 def mentioned_colours(caption: str) -> tuple[tuple[str, str], ...]:
     """The (colour, label) pairs that a caption states: "a person in red" states ("red", "person").
 
-    Every pair that a caption of the scenes states is that of one of its boxes. Taught in notebook 07.
+    Every pair that a scene's own captions state is that of one of its boxes.
     """
     words = re.findall(r"[a-z]+(?:-[a-z]+)*", caption.lower())
     found = []
@@ -71,7 +52,7 @@ def mentioned_colours(caption: str) -> tuple[tuple[str, str], ...]:
 def mentioned_sides(caption: str) -> tuple[tuple[str, str, str], ...]:
     """What a caption states about left and right: "a dog to the left of a tree" states ("dog", "left", "tree").
 
-    Of things that act together the first stands for all: it is whose place the caption tells. Taught in notebook 07.
+    Of things that act together the first stands for all: the caption tells its place.
     """
     match = re.search(r"^(.*)\bto the (left|right) of\b(.*)$", caption.lower())
     if match is None:
@@ -83,8 +64,73 @@ def mentioned_sides(caption: str) -> tuple[tuple[str, str, str], ...]:
     return ((sides[0], match[2], sides[1]),) if all(sides) else ()
 
 
-def _with_article(phrase: str) -> str:
-    return ("an " if phrase[0] in "aeiou" else "a ") + phrase
+# ---- writing captions ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A noun phrase, and the thing and box that it is about: of several things, those of the first."""
+
+    phrase: str
+    thing: Thing
+    box: Box
+    plural: bool
+
+    @property
+    def above(self) -> bool:
+        """Whether it is in the sky."""
+        return self.thing.depth < 0
+
+
+def captions(scene: Composition, dice: Dice) -> tuple[str, ...]:
+    """Three captions of a scene: a listing, where two things are, and the setting first."""
+    items = _items(scene)
+    if not items:
+        ground = {"city": "the street", "sea": "the water", "meadow": "the grass"}[scene.backdrop.place]
+        ground = "the snow" if scene.backdrop.weather == "snow" else ground
+        sentences = [
+            f"an empty place {_setting(scene)}",
+            f"there is nothing but the sky and {ground}",
+            f"{_stage(scene)} with nothing in sight",
+        ]
+    else:
+        sentences = [_listed(scene, items), _related(scene, items, dice), _staged(scene, items)]
+    return tuple(sentence[0].upper() + sentence[1:] + "." for sentence in sentences)
+
+
+def _items(scene: Composition) -> list[_Item]:
+    """What a caption can name, the most striking first; the members of an action make one item."""
+    things, told, items = scene.things, set[int](), list[_Item]()
+
+    def add(members: Sequence[int], phrase: str, plural: bool = False) -> None:
+        told.update(members)
+        items.append(_Item(phrase, things[members[0]], scene.boxes[members[0]], plural))
+
+    for name, members in scene.actions:
+        if len(members) == 2:
+            who, what = sorted(members, key=lambda k: things[k].kind not in ("person", "dog"))
+            verb = "flying" if things[what].kind == "kite" else name + " with" * (name == "playing")
+            who_phrase, what_phrase = (_with_article(_noun(things[k])) for k in (who, what))
+            add((who, what), f"{who_phrase} {verb} {what_phrase}")
+    doing = {members[0]: name for name, members in scene.actions if len(members) == 1}
+    for k, thing in enumerate(things):
+        if k in told:
+            continue
+        if thing.kind in ("sun", "moon"):
+            add((k,), f"the {thing.kind}")
+            continue
+        alike = [
+            j
+            for j, other in enumerate(things)
+            if j not in told
+            and (other.kind, other.colour, doing.get(j)) == (thing.kind, thing.colour, doing.get(k))
+        ]
+        phrase = _with_article(_noun(thing))
+        if len(alike) > 1:
+            noun = _noun(thing).replace(thing.kind, LABEL_WORDS[thing.kind][1], 1)
+            phrase = f"{_COUNTS[len(alike)]} {noun}"
+        add(alike, f"{phrase} {doing[k]}" if k in doing else phrase, len(alike) > 1)
+    return sorted(items, key=lambda item: _SALIENCE.index(item.thing.kind))
 
 
 def _noun(thing: Thing) -> str:
@@ -98,73 +144,26 @@ def _noun(thing: Thing) -> str:
     return f"{thing.colour} {thing.kind}".strip()
 
 
-def _items(scene: Composition) -> list[_Item]:
-    """What a caption can name, the most striking first; the members of an action make one item."""
-    boxes = [
-        (r.left, r.top, r.right, r.bottom) for r in scene.regions
-    ]  # regions begin with those of the things
-    actions = dict(scene.actions)
-    told: set[int] = set()
-    items = []
-
-    def add(members: Sequence[int], phrase: str, plural: bool = False) -> None:
-        told.update(members)
-        first = members[0]
-        items.append(_Item(scene.things[first].kind, phrase, plural, boxes[first], scene.things[first].depth))
-
-    for name in ("holding", "riding", "playing"):
-        if name in actions:
-            doers = ("person", "dog")
-            who, what = sorted(actions[name], key=lambda k: scene.things[k].kind not in doers)
-            verb = {"holding": "holding", "riding": "riding", "playing": "playing with"}[name]
-            if scene.things[what].kind == "kite":
-                verb = "flying"
-            add(
-                (who, what),
-                f"{_with_article(_noun(scene.things[who]))} {verb} {_with_article(_noun(scene.things[what]))}",
-            )
-    flying = {members[0] for name, members in scene.actions if name == "flying"}
-    asleep = {members[0] for name, members in scene.actions if name == "sleeping"}
-    for k, thing in enumerate(scene.things):
-        if k in told:
-            continue
-        if thing.kind in ("sun", "moon"):
-            add((k,), f"the {thing.kind}")
-            continue
-        alike = [
-            j
-            for j, other in enumerate(scene.things)
-            if j not in told
-            and (other.kind, other.colour, j in flying, j in asleep)
-            == (thing.kind, thing.colour, k in flying, k in asleep)
-        ]
-        noun = _noun(thing)
-        if len(alike) > 1:
-            noun = noun.replace(thing.kind, LABEL_WORDS[thing.kind][1], 1)
-            phrase = f"{_COUNTS[len(alike)]} {noun}"
-        else:
-            phrase = _with_article(noun)
-        phrase += " flying" * (k in flying) + " sleeping" * (k in asleep)
-        add(alike, phrase, len(alike) > 1)
-    return sorted(items, key=lambda item: _SALIENCE.index(item.kind))
-
-
-_PLACES = {"city": "the city", "sea": "the sea", "meadow": "a meadow"}
+def _with_article(phrase: str) -> str:
+    return ("an " if phrase[0] in "aeiou" else "a ") + phrase
 
 
 def _setting(scene: Composition, *, over: bool = False) -> str:
     """Where and when: "in the city at night in the rain"; "over the sea" for what is in the sky."""
-    near = "by" if scene.place == "sea" else "in"
-    when = {"night": " at night", "sunset": " at sunset", "day": ""}[scene.time]
-    weather = {"rain": " in the rain", "snow": " in the snow", "clear": ""}[scene.weather]
-    return f"{'over' if over else near} {_PLACES[scene.place]}{when}{weather}"
+    place, time, weather, _, _ = scene.backdrop
+    near = "over" if over else "by" if place == "sea" else "in"
+    when = {"night": " at night", "sunset": " at sunset", "day": ""}[time]
+    return (
+        f"{near} {_PLACES[place]}{when}"
+        + {"rain": " in the rain", "snow": " in the snow", "clear": ""}[weather]
+    )
 
 
 def _stage(scene: Composition) -> str:
     """The scene as a noun phrase: "a rainy night in the city"."""
-    weather = {"rain": "rainy ", "snow": "snowy ", "clear": ""}[scene.weather]
-    near = "by" if scene.place == "sea" else "in"
-    return f"{_with_article(weather + scene.time)} {near} {_PLACES[scene.place]}"
+    place, time, weather, _, _ = scene.backdrop
+    how = {"rain": "rainy ", "snow": "snowy ", "clear": ""}[weather]
+    return f"{_with_article(how + time)} {'by' if place == 'sea' else 'in'} {_PLACES[place]}"
 
 
 def _listing(phrases: Sequence[str]) -> str:
@@ -173,39 +172,24 @@ def _listing(phrases: Sequence[str]) -> str:
 
 def _where(a: _Item, b: _Item) -> str:
     """How `a` stands to `b`: above, in front of or behind, left or right of; "next to" where none is plain."""
-    ax, bx = (a.box[0] + a.box[2]) / 2, (b.box[0] + b.box[2]) / 2
-    if min(a.depth, b.depth) < 0 and a.box[3] <= b.box[1]:
+    one, other, sky = a.box, b.box, a.above or b.above
+    if sky and one.bottom <= other.y:
         return "above"
-    if min(a.depth, b.depth) < 0 and b.box[3] <= a.box[1]:
+    if sky and other.bottom <= one.y:
         return "below"
-    across = min(a.box[2], b.box[2]) - max(a.box[0], b.box[0])
-    if across > 0.5 * min(a.box[2] - a.box[0], b.box[2] - b.box[0]) and min(a.depth, b.depth) > 0:
-        return "in front of" if a.depth > b.depth else "behind"
-    if abs(ax - bx) > 16:
-        return "to the left of" if ax < bx else "to the right of"
+    across = min(one.right, other.right) - max(one.x, other.x)
+    if across > 0.5 * min(one.width, other.width) and min(a.thing.depth, b.thing.depth) > 0:
+        return "in front of" if a.thing.depth > b.thing.depth else "behind"
+    apart = (other.x + other.right) / 2 - (one.x + one.right) / 2
+    if abs(apart) > 16:
+        return "to the left of" if apart > 0 else "to the right of"
     return "next to"
-
-
-def captions(scene: Composition, dice: Dice) -> tuple[str, ...]:
-    """Three captions of a scene: a listing, where two things are, and the scene first. Taught in notebook 07."""
-    items = _items(scene)
-    if not items:
-        ground = {"city": "the street", "sea": "the water", "meadow": "the grass"}[scene.place]
-        ground = "the snow" if scene.weather == "snow" else ground
-        sentences = [
-            f"an empty place {_setting(scene)}",
-            f"there is nothing but the sky and {ground}",
-            f"{_stage(scene)} with nothing in sight",
-        ]
-    else:
-        sentences = [_listed(scene, items), _related(scene, items, dice), _staged(scene, items)]
-    return tuple(sentence[0].upper() + sentence[1:] + "." for sentence in sentences)
 
 
 def _listed(scene: Composition, items: Sequence[_Item]) -> str:
     """ "A white dog and a tree in a meadow with the sun above"."""
-    below = [item.phrase for item in items if item.depth > 0]
-    above = [item.phrase for item in items if item.depth < 0]
+    below = [item.phrase for item in items if not item.above]
+    above = [item.phrase for item in items if item.above]
     if not below:
         return f"{_listing(above)} {_setting(scene, over=True)}"
     with_sky = f" with {above[0]} above" if above else ""
@@ -220,10 +204,10 @@ def _related(scene: Composition, items: Sequence[_Item], dice: Dice) -> str:
         there = "there is " if dice.happens(0.5) and not a.phrase.startswith("the ") else ""
         return f"{there}{a.phrase} {_where(a, b)} {b.phrase}"
     item = items[0]
-    over = item.depth < 0
+    setting = _setting(scene, over=item.above)
     if item.phrase.startswith("the "):
-        return f"{item.phrase} shines {_setting(scene, over=over)}"
-    return f"there {'are' if item.plural else 'is'} {item.phrase} {_setting(scene, over=over)}"
+        return f"{item.phrase} shines {setting}"
+    return f"there {'are' if item.plural else 'is'} {item.phrase} {setting}"
 
 
 def _staged(scene: Composition, items: Sequence[_Item]) -> str:

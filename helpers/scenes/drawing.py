@@ -16,16 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-GRID = (
-    128  # measuring grid: boxes and areas are counted in cells of 1/128 of the side, whatever the image size
-)
-
-
+GRID = 128  # boxes and areas are measured in cells of 1/128 of the side, whatever the image size
 SUPERSAMPLE = 3  # shapes are drawn this much larger and averaged down, which smooths their edges
 
 Colour = tuple[int, int, int]
-
-
 Points = NDArray[np.float64]
 
 
@@ -116,9 +110,8 @@ def ring(cx: float, cy: float, radius: float, width: float, *, corners: int = 26
     t = np.linspace(0, 2 * math.pi, corners + 1)
     circle = np.stack([np.cos(t), np.sin(t)], axis=1)
     centre = np.array([cx, cy])
-    return np.concatenate(
-        [centre + circle * (radius + width / 2), centre + circle[::-1] * (radius - width / 2)]
-    )
+    outer, inner = circle * (radius + width / 2), circle[::-1] * (radius - width / 2)
+    return np.concatenate([centre + outer, centre + inner])
 
 
 def rounded(x0: float, y0: float, x1: float, y1: float, radius: float) -> Points:
@@ -163,22 +156,14 @@ def blob(*control: tuple[float, float], steps: int = 5) -> Points:
 # ---- geometry -------------------------------------------------------------------------------------------------------
 
 
-def place(
-    shapes: Sequence[Shape], x: float, y: float, scale: float, *, flip: bool = False, tilt: float = 0.0
-) -> list[Shape]:
-    """Shapes in their own units (origin at the foot, y up) put into the picture (unit square, y down).
+def place(shapes: Sequence[Shape], x: float, y: float, scale: float, *, flip: bool = False) -> list[Shape]:
+    """Shapes in their own units (y up) put into the picture (unit square, y down).
 
-    Args:
-        x, y: where the origin of the object goes, in 0..1 of the side.
-        scale: length of one of the object's units, in sides of the picture.
-        flip: mirror left and right.
-        tilt: turn by so many degrees counter-clockwise, about the origin.
+    x, y: where the origin of the object goes, in 0..1 of the side. scale: length of one of the object's units, in
+    sides of the picture. flip: mirror left and right.
     """
-    c, s = math.cos(math.radians(tilt)) * scale, math.sin(math.radians(tilt)) * scale
-    sign = -1.0 if flip else 1.0
-    matrix = np.array([[sign * c, -s], [-sign * s, -c]])  # row vectors: (x, y) -> (x', -y')
-    origin = np.array([x, y])
-    return [shape._replace(points=shape.points @ matrix + origin) for shape in shapes]
+    size = -scale if flip else scale, -scale
+    return [shape._replace(points=shape.points * size + (x, y)) for shape in shapes]
 
 
 def _fill(points: Points, rows: int, columns: int, top: int, left: int) -> NDArray[np.bool_]:
@@ -195,11 +180,9 @@ def _fill(points: Points, rows: int, columns: int, top: int, left: int) -> NDArr
 
 
 def silhouette(shapes: Sequence[Shape]) -> tuple[NDArray[np.bool_], int]:
-    """The cells that the solid shapes cover, in the frame, and how many they are beyond the frame too.
+    """The cells that the solid shapes cover.
 
-    Returns:
-        mask: (128, 128) bool, inside the picture.
-        total: cells covered in and outside the picture; `mask.sum() / total` is the part that the frame leaves.
+    Returns the mask (128, 128) bool inside the picture, and the number of cells covered in and outside the picture.
     """
     mask = np.zeros((GRID, GRID), dtype=bool)
     solid = [shape.points * GRID for shape in shapes if shape.solid]
@@ -219,14 +202,6 @@ def silhouette(shapes: Sequence[Shape]) -> tuple[NDArray[np.bool_], int]:
     return mask, int(window.sum())
 
 
-def bounds(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the set cells (right and bottom excluded). Raises ValueError if none is set."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        raise ValueError("an empty mask has no bounds: pass a mask with at least one cell set")
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
 # ---- rendering ------------------------------------------------------------------------------------------------------
 
 
@@ -239,11 +214,8 @@ class Light(NamedTuple):
     def on(self, colour: Colour) -> Colour:
         """The colour as seen in this light."""
         grey = 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
-        lit = (
-            min(255, round((v + (grey - v) * self.greyness) * t))
-            for v, t in zip(colour, self.tint, strict=True)
-        )
-        return tuple(lit)  # type: ignore[return-value]
+        dull = [v + (grey - v) * self.greyness for v in colour]
+        return tuple(min(255, round(v * t)) for v, t in zip(dull, self.tint, strict=True))  # type: ignore[return-value]
 
 
 def gradient(canvas: Image.Image, top: float, bottom: float, colours: Sequence[Colour]) -> None:
@@ -270,13 +242,3 @@ def paint(canvas: Image.Image, shapes: Sequence[Shape], light: Light) -> None:
             opaque.polygon(corners, fill=colour)
         else:
             blending.polygon(corners, fill=(*colour, shape.alpha))
-
-
-def new_canvas(size: int) -> Image.Image:
-    """An empty canvas for a picture of `size` pixels, larger by the supersampling."""
-    return Image.new("RGB", (size * SUPERSAMPLE, size * SUPERSAMPLE))
-
-
-def finish(canvas: Image.Image) -> Image.Image:
-    """The canvas at its final size: the mean of every block of 3 x 3 pixels."""
-    return canvas.reduce(SUPERSAMPLE)

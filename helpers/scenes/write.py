@@ -1,28 +1,20 @@
-"""One scene: sampled, described and drawn. `helpers.scenes` writes them in thousands.
+"""The embedded dataset: procedural scenes whose every label, box and caption is known, drawn when needed.
 
-The files of a written set of scenes: COCO tables, and whether a folder can be trusted, kept or replaced.
-
-The embedded dataset: procedural scenes, drawn when needed, whose every label, box and caption is known.
-
-    python -m helpers scenes --n 5000 --size 128 --seed 0 --output data/scenes
-
-writes a folder in COCO format:
+`draw_scene` draws one scene, `render` any things on any backdrop. `write_scenes` makes a folder in COCO format:
 
     images/train/000000.jpg ...    pictures (JPEG); images/val and images/test alike
     instances_train.json ...       images, annotations, categories; file names are relative to images/train
-    captions_train.json ...        three captions an image
+    captions_train.json ...        three captions per image
     manifest.json                  the parameters, and the sha256 of the six files above: written last
 
 Image `i` of a split depends on (seed, split, i) alone, so a bigger set extends a smaller one, and a bigger picture
 has the same labels. Attributes of the whole scene (rain, night) have no place: their annotation carries the box of
 the whole image, which COCO readers need, and `"placed": false`. Annotations of coloured things carry `"colour"`.
-Taught in notebook 01.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -39,299 +31,78 @@ from numpy.random import PCG64, Generator, SeedSequence
 from PIL import Image
 from tqdm.auto import tqdm
 
-from helpers.scenes.backdrops import draw_backdrop, draw_glitter, draw_weather, light_of
+from helpers.scenes.backdrops import Backdrop, draw_backdrop, draw_glitter, draw_weather
 from helpers.scenes.captions import captions
-from helpers.scenes.content import (
-    LABEL_KINDS,
-    LABELS,
-    Dice,
-)
-from helpers.scenes.drawing import GRID, finish, new_canvas, paint
-from helpers.scenes.layout import Composition, compose
+from helpers.scenes.content import LABEL_KINDS, LABELS, Dice
+from helpers.scenes.drawing import SUPERSAMPLE, paint
+from helpers.scenes.layout import Box, Composition, Thing, compose
 
+VERSION = 1  # raise it when the same parameters give other scenes
 SPLITS = ("train", "val", "test")  # a split's position here is a part of its images' seed
-
-
 MIN_SIZE, MAX_SIZE = 32, 1024
+MOST_IMAGES = 1_000_000  # per split: the ids of the splits are this far apart
 
-
-@dataclass(frozen=True)
-class SceneBox:
-    """An annotation: label, colour name ("" for none), box in pixels (top-left corner), visible area in pixels.
-
-    `placed` is False for an attribute of the whole scene, whose box is the image.
-    """
-
-    label: str
-    colour: str
-    x: int
-    y: int
-    width: int
-    height: int
-    area: int
-    placed: bool = True
+_JPEG = {"quality": 92, "subsampling": 0}  # full colour resolution: flat colours show no fringes
+_CHUNK = 50  # images that a process draws at a time
+_ABANDONED = 600  # seconds without a new chunk after which an unfinished folder is that of a killed run
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene: the picture (None where it was only sampled), its labels, boxes and captions."""
+    """A scene: the picture (None where it was only sampled), its labels, boxes in pixels and captions."""
 
     image: Image.Image | None
     labels: tuple[str, ...]
-    boxes: tuple[SceneBox, ...]
+    boxes: tuple[Box, ...]
     captions: tuple[str, ...]
-    composition: Composition | None
+    composition: Composition | None  # None where it was sent between processes
 
 
-def _generator(seed: int, split: str, index: int) -> Generator:
-    return Generator(PCG64(SeedSequence([seed, SPLITS.index(split), index])))
+def draw_scene(seed: int = 0, *, split: str = "train", index: int = 0, size: int = 128) -> Scene:
+    """Draw one scene: image `index` of the split that `write_scenes(seed=seed)` writes.
+
+    seed, index: 0 or more. split: "train", "val" or "test". size: side of the picture in pixels, 32 to 1024; labels
+    and captions do not depend on it. Raises ValueError for anything else.
+    """
+    return _make(seed, split, index, size, draw=True)
 
 
-def check_scene(seed: int, split: str, index: int, size: int) -> None:
-    """Raise ValueError with what is wrong about the parameters of a scene."""
+def sample_scene(seed: int = 0, *, split: str = "train", index: int = 0, size: int = 128) -> Scene:
+    """The same scene as `draw_scene` without its picture (`image` is None): for counting labels quickly."""
+    return _make(seed, split, index, size, draw=False)
+
+
+def _make(seed: int, split: str, index: int, size: int, *, draw: bool) -> Scene:
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
     if seed < 0 or index < 0:
         raise ValueError(f"seed and index must be 0 or more, got seed={seed}, index={index}")
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise ValueError(f"size must be {MIN_SIZE} to {MAX_SIZE} pixels, got {size}")
+    rng = Generator(PCG64(SeedSequence([seed, SPLITS.index(split), index])))
+    scene, dice = compose(rng), Dice(rng)
+    sentences = captions(scene, dice)
+    image = render(scene.backdrop, scene.things, dice, size) if draw else None  # last: it changes no label
+    return Scene(image, scene.labels, tuple(box.in_pixels(size) for box in scene.boxes), sentences, scene)
 
 
-def _boxes(scene: Composition, size: int) -> tuple[SceneBox, ...]:
-    boxes = []
-    for r in scene.regions:
-        left, top = r.left * size // GRID, r.top * size // GRID
-        right, bottom = -(-r.right * size // GRID), -(-r.bottom * size // GRID)  # rounded up
-        area = min(max(1, round(r.area * size * size / GRID**2)), (right - left) * (bottom - top))
-        boxes.append(SceneBox(r.label, r.colour, left, top, right - left, bottom - top, area, r.placed))
-    return tuple(boxes)
+def render(backdrop: Backdrop, things: Sequence[Thing], dice: Dice, size: int) -> Image.Image:
+    """The picture of things, back to front, on a backdrop: size x size pixels, RGB.
 
-
-def _make(rng: Generator, size: int, *, draw: bool) -> Scene:
-    scene = compose(rng)
-    sentences = captions(scene, Dice(rng))
-    image = _render(scene, rng, size) if draw else None  # last: the stage's whims change no label
-    return Scene(image, scene.labels, _boxes(scene, size), sentences, scene)
-
-
-def _render(scene: Composition, rng: Generator, size: int) -> Image.Image:
-    canvas = new_canvas(size)
-    draw_backdrop(
-        canvas,
-        rng,
-        place=scene.place,
-        time=scene.time,
-        weather=scene.weather,
-        horizon=scene.horizon,
-        shore=scene.shore,
-    )
-    light = light_of(scene.time, scene.weather)
-    for thing in scene.things:
-        if scene.place == "sea" and thing.kind in ("sun", "moon"):
-            x, colour = float(thing.shapes[0].points[:, 0].mean()), thing.shapes[0].colour  # its halo
-            draw_glitter(canvas, rng, x, horizon=scene.horizon, shore=scene.shore, colour=colour)
-        paint(canvas, thing.shapes, light)
-    draw_weather(canvas, rng, weather=scene.weather)
-    return finish(canvas)
-
-
-def draw_scene(seed: int | Generator = 0, *, split: str = "train", index: int = 0, size: int = 128) -> Scene:
-    """Draw one scene; with a seed, image `index` of the split that `write_scenes(seed=seed)` writes.
-
-    Args:
-        seed: 0 or more, or a numpy Generator to go on with (then `split` and `index` do not matter).
-        split: "train", "val" or "test".
-        index: position in the split.
-        size: side of the picture in pixels, 32 to 1024; the labels and captions do not depend on it.
-
-    Raises:
-        ValueError: unknown split, a negative seed or index, a size out of range.
-
-    Taught in notebook 01.
+    `dice` moves what is not labelled: clouds, waves, windows, rain. `layout.put` makes things.
     """
-    number = 0 if isinstance(seed, Generator) else seed
-    check_scene(number, split, index, size)
-    return _make(seed if isinstance(seed, Generator) else _generator(seed, split, index), size, draw=True)
+    canvas = Image.new("RGB", (size * SUPERSAMPLE, size * SUPERSAMPLE))
+    draw_backdrop(canvas, backdrop, dice)
+    for thing in things:
+        if backdrop.place == "sea" and thing.kind in ("sun", "moon"):
+            halo = thing.shapes[0]
+            draw_glitter(canvas, backdrop, dice, float(halo.points[:, 0].mean()), halo.colour)
+        paint(canvas, thing.shapes, backdrop.light)
+    draw_weather(canvas, backdrop, dice)
+    return canvas.reduce(SUPERSAMPLE)
 
 
-def sample_scene(seed: int = 0, *, split: str = "train", index: int = 0, size: int = 128) -> Scene:
-    """The same scene as `draw_scene` without its picture (`image` is None): for counting labels quickly."""
-    check_scene(seed, split, index, size)
-    return _make(_generator(seed, split, index), size, draw=False)
-
-
-VERSION = 1  # raise it when the same parameters give other scenes
-
-
-MOST_IMAGES = 1_000_000  # images a split: the ids of the splits are so far apart
-
-
-_ABANDONED = 600  # seconds without a sign of life after which an unfinished folder is that of a killed run
-
-
-def file_name(index: int) -> str:
-    """The name of a picture in its split's folder."""
-    return f"{index:06d}.jpg"
-
-
-def coco_tables(split: str, scenes: Sequence[Scene], parameters: dict[str, int]) -> dict[str, dict[str, Any]]:
-    """The COCO files of a split by name, as JSON values."""
-    size, first = parameters["size"], (SPLITS.index(split) + 1) * MOST_IMAGES
-    info = {"description": f"procedural scenes, {split}", "version": str(VERSION), "seed": parameters["seed"]}
-    images = [
-        {"id": first + i, "file_name": file_name(i), "width": size, "height": size}
-        for i in range(len(scenes))
-    ]
-    categories = [
-        {"id": k, "name": name, "supercategory": LABEL_KINDS[name]} for k, name in enumerate(LABELS, start=1)
-    ]
-    number = {entry["name"]: entry["id"] for entry in categories}
-    annotations: list[dict[str, Any]] = []
-    sentences: list[dict[str, Any]] = []
-    for i, scene in enumerate(scenes):
-        for box in scene.boxes:
-            entry = {
-                "id": len(annotations) + 1,
-                "image_id": first + i,
-                "category_id": number[box.label],
-                "bbox": [box.x, box.y, box.width, box.height],
-                "area": box.area,
-                "iscrowd": 0,
-                "segmentation": [],
-                "placed": box.placed,
-            }
-            annotations.append({**entry, "colour": box.colour} if box.colour else entry)
-        for caption in scene.captions:
-            sentences.append({"id": len(sentences) + 1, "image_id": first + i, "caption": caption})
-    return {
-        f"instances_{split}.json": {
-            "info": info,
-            "licenses": [],
-            "images": images,
-            "annotations": annotations,
-            "categories": categories,
-        },
-        f"captions_{split}.json": {"info": info, "licenses": [], "images": images, "annotations": sentences},
-    }
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def read_manifest(directory: Path | str) -> dict[str, Any] | None:
-    """The manifest of a finished folder of scenes: parameters, sha256 by file; None where there is none to trust.
-
-    A folder is finished if its manifest is readable, the annotation files have the sha256 it names and every
-    picture is there. Costs a few milliseconds for the default set.
-    """
-    directory = Path(directory)
-    try:
-        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-        sums, parameters = dict(manifest["sha256"]), manifest["parameters"]
-        intact = all(_sha256(directory / name) == value for name, value in sums.items())
-        for split in SPLITS:
-            names = {entry.name for entry in os.scandir(directory / "images" / split) if entry.stat().st_size}
-            intact = intact and all(file_name(i) in names for i in range(int(parameters[split])))
-            intact = intact and f"instances_{split}.json" in sums and f"captions_{split}.json" in sums
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return manifest if intact else None
-
-
-def clear_abandoned(directory: Path) -> None:
-    """Remove the unfinished folders of killed runs beside `directory`; one with a recent sign of life stays."""
-    for old in directory.parent.glob(f".{directory.name}-*.part"):
-        try:
-            if time.time() - old.stat().st_mtime > _ABANDONED:
-                shutil.rmtree(old, ignore_errors=True)
-        except OSError:  # another run has just finished with it
-            continue
-
-
-def is_settled(directory: Path, manifest: dict[str, Any], overwrite: bool) -> bool:
-    """True if the folder is finished and as wanted; False if it may be written; FileExistsError if it may not."""
-    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
-        return False
-    found = read_manifest(directory)
-    if found is not None and {**found, "sha256": None} == {**manifest, "sha256": None}:
-        return True
-    if found is None and not _is_ours(directory):
-        raise FileExistsError(
-            f"{directory} is not empty and was not written by write_scenes: name another folder, or remove it"
-        )
-    if found is not None and not overwrite:
-        raise FileExistsError(
-            f"{directory} holds scenes with {found['parameters']} (version {found.get('version')}), wanted "
-            f"{manifest['parameters']} (version {VERSION}): name another folder, or pass overwrite=True (--overwrite)"
-        )
-    return False  # damaged scenes are ours to write again
-
-
-def _is_ours(directory: Path) -> bool:
-    try:
-        return json.loads((directory / "manifest.json").read_text(encoding="utf-8"))["format"] == "scenes"
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def install(folder: Path, directory: Path, names: Sequence[str]) -> None:
-    """Give the finished folder its name; where there is one already, replace our files and leave any other.
-
-    The annotations come first, so that an old manifest does not fit them, and the manifest last: a run that is
-    killed in between leaves a folder that `read_manifest` does not trust.
-    """
-    if not directory.exists():
-        folder.replace(directory)
-        return
-    for name in names:
-        if (directory / name).is_dir():
-            shutil.rmtree(directory / name)
-        (folder / name).replace(directory / name)
-
-
-_JPEG = {"quality": 92, "subsampling": 0}  # full colour resolution: flat colours show no fringes
-
-
-_CHUNK = 50  # images between two signs of life
-
-
-def _draw_chunk(folder: str, split: str, start: int, stop: int, seed: int, size: int) -> list[Scene]:
-    """Draw and save images start..stop of a split; a function of the module, for it also runs in other processes."""
-    scenes = []
-    for index in range(start, stop):
-        scene = draw_scene(seed, split=split, index=index, size=size)
-        assert scene.image is not None
-        buffer = io.BytesIO()
-        scene.image.save(buffer, "JPEG", **_JPEG)
-        (Path(folder) / "images" / split / file_name(index)).write_bytes(buffer.getvalue())
-        scenes.append(replace(scene, image=None, composition=None))
-    os.utime(folder)  # a sign of life: other runs leave this folder alone
-    return scenes
-
-
-def _drawn(folder: Path, split: str, count: int, seed: int, size: int, workers: int) -> Iterator[list[Scene]]:
-    """The scenes of a split in order, chunk by chunk, their pictures saved."""
-    jobs = [(str(folder), split, k, min(k + _CHUNK, count), seed, size) for k in range(0, count, _CHUNK)]
-    if workers <= 1 or len(jobs) <= 1:
-        for job in jobs:
-            yield _draw_chunk(*job)
-        return
-    # spawn behaves alike on every system, and never forks a process that has threads
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_draw_chunk, *zip(*jobs, strict=True))
-
-
-def _check_set(parameters: dict[str, int], workers: int) -> None:
-    for name, value in {**parameters, "workers": workers}.items():
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"{name} must be a whole number, got {value!r}")
-    for split in SPLITS:
-        if not 0 <= parameters[split] < MOST_IMAGES:
-            raise ValueError(f"{split} must be 0 to {MOST_IMAGES - 1:,} images, got {parameters[split]}")
-    if workers < 1:
-        raise ValueError(f"workers must be 1 or more, got {workers}")
-    check_scene(parameters["seed"], "train", 0, parameters["size"])
+# ---- a folder of scenes ----------------------------------------------------------------------------------------------
 
 
 def write_scenes(
@@ -361,42 +132,179 @@ def write_scenes(
             `if __name__ == "__main__":` guard, and worth it beyond some 10,000 images.
         overwrite: replace scenes that were written with other parameters.
 
-    Returns:
-        The folder.
-
-    Raises:
-        ValueError: parameters out of range.
-        FileExistsError: the folder holds scenes with other parameters and `overwrite` is False, or other files.
-
-    Taught in notebook 01.
+    Returns the folder. Raises ValueError for parameters out of range, FileExistsError if the folder holds scenes with
+    other parameters and `overwrite` is False, or files that `write_scenes` did not write.
     """
     directory = Path(directory).absolute()
-    parameters = {"train": train, "val": val, "test": test, "size": size, "seed": seed}
-    _check_set(parameters, workers)
-    manifest = {"format": "scenes", "version": VERSION, "parameters": parameters}
-    if is_settled(directory, manifest, overwrite):
+    counts = {"train": train, "val": val, "test": test}
+    for split, count in counts.items():
+        if not 0 <= count < MOST_IMAGES:
+            raise ValueError(f"{split} must be 0 to {MOST_IMAGES - 1:,} images, got {count}")
+    if workers < 1:
+        raise ValueError(f"workers must be 1 or more, got {workers}")
+    sample_scene(seed, size=size)  # raises ValueError for a wrong seed or size
+    manifest = {"format": "scenes", "version": VERSION, "parameters": {**counts, "size": size, "seed": seed}}
+    if _is_finished(directory, manifest, overwrite):
         return directory
     directory.parent.mkdir(parents=True, exist_ok=True)
-    clear_abandoned(directory)
+    _clear_abandoned(directory)
     folder = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", suffix=".part", dir=directory.parent))
     try:
         folder.chmod(0o755)  # mkdtemp makes it for its owner alone
         sums: dict[str, str] = {}
-        with tqdm(total=train + val + test, desc="drawing scenes", unit="image", disable=not progress) as bar:
-            for split in SPLITS:
+        with tqdm(
+            total=sum(counts.values()), desc="drawing scenes", unit="image", disable=not progress
+        ) as bar:
+            for split, count in counts.items():
                 (folder / "images" / split).mkdir(parents=True)
                 scenes: list[Scene] = []
-                for chunk in _drawn(folder, split, parameters[split], seed, size, workers):
+                for chunk in _drawn(folder, split, count, seed, size, workers):
                     scenes += chunk
                     bar.update(len(chunk))
-                for name, value in coco_tables(split, scenes, parameters).items():
-                    data = json.dumps(value, separators=(",", ":")).encode()
+                for name, table in _coco_tables(split, scenes, size, seed).items():
+                    data = json.dumps(table, separators=(",", ":")).encode()
                     (folder / name).write_bytes(data)
                     sums[name] = hashlib.sha256(data).hexdigest()
         text = json.dumps({**manifest, "sha256": sums}, indent=2) + "\n"
         (folder / "manifest.json").write_bytes(text.encode())
-        if not is_settled(directory, manifest, overwrite):  # another run may have been quicker
-            install(folder, directory, [*sums, "images", "manifest.json"])
+        if not _is_finished(directory, manifest, overwrite):  # another run may have been quicker
+            _install(folder, directory, [*sums, "images", "manifest.json"])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return directory
+
+
+def read_manifest(directory: Path | str) -> dict[str, Any] | None:
+    """The manifest of a finished folder of scenes: parameters, sha256 by file; None where there is none to trust.
+
+    A folder is finished if its manifest is readable, the annotation files have the sha256 it names and every
+    picture is there. Costs a few milliseconds for the default set.
+    """
+    directory = Path(directory)
+    manifest = _manifest(directory)
+    try:
+        for split in SPLITS:
+            for name in (f"instances_{split}.json", f"captions_{split}.json"):
+                if manifest["sha256"][name] != hashlib.sha256((directory / name).read_bytes()).hexdigest():
+                    return None
+            names = {entry.name for entry in os.scandir(directory / "images" / split) if entry.stat().st_size}
+            if not names >= {_file_name(i) for i in range(manifest["parameters"][split])}:
+                return None
+    except (OSError, KeyError, TypeError):
+        return None
+    return manifest
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    """What `write_scenes` noted about a folder, finished or damaged; {} for a folder that it did not write."""
+    try:
+        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+        return manifest if manifest["format"] == "scenes" else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _file_name(index: int) -> str:
+    return f"{index:06d}.jpg"
+
+
+def _drawn(folder: Path, split: str, count: int, seed: int, size: int, workers: int) -> Iterator[list[Scene]]:
+    """The scenes of a split in order, chunk by chunk, their pictures saved."""
+    jobs = [(folder, split, k, min(k + _CHUNK, count), seed, size) for k in range(0, count, _CHUNK)]
+    if workers == 1 or len(jobs) <= 1:
+        for job in jobs:
+            yield _draw_chunk(*job)
+        return
+    # spawn behaves alike on every system, and never forks a process that has threads
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_draw_chunk, *zip(*jobs, strict=True))
+
+
+def _draw_chunk(folder: Path, split: str, start: int, stop: int, seed: int, size: int) -> list[Scene]:
+    """Draw and save images start..stop of a split; a function of the module, for it also runs in other processes."""
+    scenes = []
+    for index in range(start, stop):
+        scene = draw_scene(seed, split=split, index=index, size=size)
+        scene.image.save(folder / "images" / split / _file_name(index), "JPEG", **_JPEG)
+        scenes.append(replace(scene, image=None, composition=None))  # not worth sending between processes
+    os.utime(folder)  # a sign of life: other runs leave this folder alone
+    return scenes
+
+
+def _coco_tables(split: str, scenes: Sequence[Scene], size: int, seed: int) -> dict[str, dict[str, Any]]:
+    """The COCO files of a split by name, as JSON values."""
+    first = (SPLITS.index(split) + 1) * MOST_IMAGES
+    ids = range(first, first + len(scenes))
+    info = {"description": f"procedural scenes, {split}", "version": str(VERSION), "seed": seed}
+    images = [
+        {"id": image, "file_name": _file_name(image - first), "width": size, "height": size} for image in ids
+    ]
+    categories = [
+        {"id": k, "name": name, "supercategory": LABEL_KINDS[name]} for k, name in enumerate(LABELS, start=1)
+    ]
+    annotations: list[dict[str, Any]] = []
+    sentences: list[dict[str, Any]] = []
+    for image, scene in zip(ids, scenes, strict=True):
+        for box in scene.boxes:
+            entry = {
+                "id": len(annotations) + 1,
+                "image_id": image,
+                "category_id": LABELS.index(box.label) + 1,
+                "bbox": [box.x, box.y, box.width, box.height],
+                "area": box.area,
+                "iscrowd": 0,
+                "segmentation": [],
+                "placed": box.placed,
+            }
+            annotations.append({**entry, "colour": box.colour} if box.colour else entry)
+        for caption in scene.captions:
+            sentences.append({"id": len(sentences) + 1, "image_id": image, "caption": caption})
+    common = {"info": info, "licenses": [], "images": images}
+    return {
+        f"instances_{split}.json": {**common, "annotations": annotations, "categories": categories},
+        f"captions_{split}.json": {**common, "annotations": sentences},
+    }
+
+
+def _is_finished(directory: Path, manifest: dict[str, Any], overwrite: bool) -> bool:
+    """True if the folder is finished and as wanted; False if it may be written; FileExistsError if it may not."""
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return False
+    found = read_manifest(directory)
+    if found is not None and {**found, "sha256": None} == {**manifest, "sha256": None}:
+        return True
+    if found is None and not _manifest(directory):
+        raise FileExistsError(
+            f"{directory} is not empty and was not written by write_scenes: name another folder, or remove it"
+        )
+    if found is not None and not overwrite:
+        raise FileExistsError(
+            f"{directory} holds scenes with {found['parameters']} (version {found.get('version')}), wanted "
+            f"{manifest['parameters']} (version {VERSION}): name another folder, or pass overwrite=True (--overwrite)"
+        )
+    return False  # damaged scenes are ours to write again
+
+
+def _clear_abandoned(directory: Path) -> None:
+    """Remove the unfinished folders of killed runs beside `directory`; one with a recent sign of life stays."""
+    for old in directory.parent.glob(f".{directory.name}-*.part"):
+        try:
+            if time.time() - old.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(old, ignore_errors=True)
+        except OSError:  # another run has just finished with it
+            continue
+
+
+def _install(folder: Path, directory: Path, names: Sequence[str]) -> None:
+    """Give the finished folder its name; where there is one already, replace our files and leave any other.
+
+    The annotations come first, so that an old manifest does not fit them, and the manifest last: a run that is
+    killed in between leaves a folder that `read_manifest` does not trust.
+    """
+    if not directory.exists():
+        folder.replace(directory)
+        return
+    for name in names:
+        if (directory / name).is_dir():
+            shutil.rmtree(directory / name)
+        (folder / name).replace(directory / name)
