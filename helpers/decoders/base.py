@@ -1,18 +1,16 @@
-"""From features to a label sequence, one label at a time: the step interface and the LSTM decoders.
-
-Teacher forcing, free running, greedy, sampling, beam search and the order-free losses all drive the same two
-methods, so a new decoder that has them gets all of those.
+"""From features to a label sequence, one label at a time: the step interface that every decoder has.
 
     state = decoder.start(features)
     logits, state, attention = decoder.step(tokens, state)
 
-Batch-norm of features that bears a batch of one image. Taught in notebook 03.
-
-A decoder that names labels one by one, trained on label sequences in a fixed order.
+`unroll` runs these two over many steps. Teacher forcing, free running, greedy search, sampling, the probability of
+given labels and the order-free losses are all this one loop, so a new decoder that has `start` and `step` gets all of
+them. Below it stand the layers that several decoders share.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,14 +37,14 @@ class State(NamedTuple):
     def select_hidden(self, index: Tensor) -> State:
         """The hidden tensors of the rows `index` (K,) int64; the memory as it is.
 
-        For beams: K is a whole multiple of the batch, the rows of one image stand together, and all beams of an
-        image read the one memory it has.
+        For several sequences per image: K is a multiple of the batch, the rows of one image stand side by side, and
+        all of them read the one memory that the image has.
         """
         return self._replace(hidden=tuple(x[index] for x in self.hidden))
 
 
 class Decoder(nn.Module):
-    """The step interface. Taught in notebook 03.
+    """The step interface.
 
     Token ids are labels `0..C-1`, `<stop>` = C, `<start>` = C + 1. A decoder reads ids in `0..C+1` and scores
     V = C + 1 outputs: it can never emit `<start>`.
@@ -74,13 +72,104 @@ class Decoder(nn.Module):
         tokens: (B, T) int64, `<start>` and the true labels but the last.
         Returns logits (B, T, V) and attention (B, T, L) or None.
         """
-        state = self.start(features)
         logits, attention = [], []
-        for t in range(tokens.shape[1]):
-            step_logits, state, step_attention = self.step(tokens[:, t], state)
-            logits.append(step_logits)
-            attention.append(step_attention)
-        return torch.stack(logits, 1), None if attention[0] is None else torch.stack(attention, 1)
+        after = tokens.roll(-1, 1)  # what is chosen at a step is read at the next one
+        for step in unroll(self, features, None, steps=tokens.shape[1], first=tokens[:, 0], forced=after):
+            logits.append(step.logits)
+            attention.append(step.attention)
+        return torch.stack(logits, 1), stack_attention(attention)
+
+
+FREE = -1  # in `forced` of `unroll`: the decoder chooses this token itself
+
+# Scores (R, V) -> tokens (R,) int64, and where sequences branch also the rows (R',) that the R' tokens continue.
+Choose = Callable[[Tensor], Tensor | tuple[Tensor, Tensor]]
+
+
+class Step(NamedTuple):
+    """One step of `unroll`, for R rows.
+
+    logits:    (R, V), with gradient where there is one.
+    scores:    (R, V) float32, the same without gradient, -inf for tokens that may not be chosen.
+    tokens:    (R,) int64, the choice, which the next step reads.
+    attention: (R, L) or None.
+    """
+
+    logits: Tensor
+    scores: Tensor
+    tokens: Tensor
+    attention: Tensor | None
+
+
+def most_probable(scores: Tensor) -> Tensor:
+    """The greedy choice: scores (R, V) -> tokens (R,)."""
+    return scores.argmax(-1)
+
+
+def unroll(
+    decoder: Decoder,
+    features: Features,
+    choose: Choose | None,
+    *,
+    steps: int,
+    first: Tensor | None = None,
+    forced: Tensor | None = None,
+    repeats: bool = True,
+    never: Sequence[int] = (),
+    min_labels: int = 0,
+    until_stop: bool = False,
+    step: Callable[[Tensor, State], tuple[Tensor, State, Tensor | None]] | None = None,
+) -> Iterator[Step]:
+    """Run a decoder: at every step it reads the token that was chosen at the step before.
+
+    features: of B images. steps: T, at most.
+    choose: how a token is chosen from its scores; None where `forced` holds all of them. It may return rows as well
+        as tokens: then token i continues row rows[i], and the sequences branch (see `State.select_hidden`).
+    first: (B,) int64, what the first step reads; None: `<start>`.
+    forced: (B, T) int64, tokens that are taken whatever `choose` says; `FREE` (-1) where it decides.
+    repeats: False: a label that was chosen before cannot be chosen again. never: labels that cannot be chosen.
+    min_labels: `<stop>` cannot be chosen before so many steps.
+    until_stop: a row that has stopped chooses `<stop>` from then on, and the loop ends when all rows have. Only on a
+        CPU: the question would make a GPU wait at every step. Nothing else in here waits for the GPU.
+    step: called in place of `decoder.step`.
+    """
+    step = step or decoder.step
+    batch, device, stop = len(features.pooled), features.pooled.device, decoder.stop_token
+    tokens = torch.full((batch,), decoder.start_token, device=device) if first is None else first
+    done = torch.zeros(batch, dtype=torch.bool, device=device)
+    barred = torch.zeros(batch, stop + 1, dtype=torch.bool, device=device)
+    if never:
+        barred[:, list(never)] = True
+    restricted = bool(not repeats or never or min_labels)
+    state = decoder.start(features)
+    for t in range(steps):
+        logits, state, attention = step(tokens, state)
+        scores = logits.detach().float()
+        if restricted:
+            barred[:, stop] = t < min_labels
+            scores = scores.masked_fill(barred, -torch.inf)
+        if choose is None:
+            tokens = forced[:, t]
+        else:
+            tokens = choose(scores)
+            if isinstance(tokens, tuple):
+                tokens, rows = tokens
+                state, barred = state.select_hidden(rows), barred[rows]
+            if forced is not None:
+                tokens = torch.where(forced[:, t] == FREE, tokens, forced[:, t])
+        if until_stop:
+            tokens = tokens.masked_fill(done, stop)
+            done = done | (tokens == stop)
+        if not repeats:
+            barred.scatter_(1, tokens.unsqueeze(1), True)
+        yield Step(logits, scores, tokens, attention)
+        if until_stop and device.type == "cpu" and bool(done.all()):
+            return
+
+
+def stack_attention(attention: Sequence[Tensor | None]) -> Tensor | None:
+    """The attention of T steps, each (B, L) or None, as (B, T, L) or None."""
+    return None if attention[0] is None else torch.stack(attention, 1)
 
 
 def label_embedding(
@@ -102,10 +191,10 @@ def label_embedding(
 
 
 class FeatureNorm(nn.BatchNorm1d):
-    """`nn.BatchNorm1d` for (B, D), which also trains on a single row; parameters and buffers have the same names.
+    """`nn.BatchNorm1d` for (B, D) that also trains on a single row; parameters and buffers have the same names.
 
     One row has no spread, and torch refuses it. Such a batch (the last one of 64k + 1 images, or --batch-size 1) is
-    normalised as in eval mode, by the running mean and variance, which it leaves as they are.
+    normalised as in eval mode, by the running mean and variance, which stay as they are.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,13 +204,13 @@ class FeatureNorm(nn.BatchNorm1d):
 
 
 class Standardize(nn.Module):
-    """Features with mean 0 and variance 1 in every dimension (batch-norm). Taught in notebook 03.
+    """Features with mean 0 and variance 1 in every dimension (batch-norm).
 
     dropout: of the pooled feature; a decoder that looks at the grid has its own for that.
 
-    The published decoders have no such layer, for their CNN learns along. The features of a frozen CNN differ in
-    scale and are all positive. Whether this helps is measured, not assumed: it does for RIA on Corel-5k, it does
-    not on scenes (docs/results.md).
+    The published decoders have no such layer: their CNN learns along. The features of a frozen CNN differ in scale and
+    are all positive. Whether the layer helps is measured in docs/results.md: it does for RIA on Corel-5k, it does not
+    on scenes.
     """
 
     def __init__(self, feature_size: int, dropout: float) -> None:

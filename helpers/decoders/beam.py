@@ -1,4 +1,4 @@
-"""Beam search: the most probable label sequences, all images and beams in one batch. Taught in notebook 06."""
+"""Beam search: the most probable label sequences, all images and beams in one batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from helpers.data.batches import Features
 from helpers.decoders.base import Decoder
-from helpers.decoders.search import Decoded, check_steps, refuse_nan, step_log_probabilities
+from helpers.decoders.search import Decoded, check_steps, log_probabilities, refuse_nan
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def beam(
     batch, k = len(features.pooled), width
     state = decoder.start(features)
 
-    # What the decoder reads at a step: `columns` live sequences of each image in `active`. One at first: K equal
-    # starts would give K equal beams.
+    # What the decoder reads at a step: `columns` live sequences of each image in `active`. One at first, because K
+    # equal starts would give K equal beams.
     active, columns = torch.arange(batch, device=device), 1
     token = torch.full((batch,), decoder.start_token, device=device)
     live = torch.zeros(batch, 1, device=device)
@@ -90,11 +90,9 @@ def beam(
     history = []
     for t in range(max_steps):
         logits, state, attention = decoder.step(token, state)
-        log_p = step_log_probabilities(
-            _spread(logits, active, batch, columns),  # (A * columns, V) -> (B, columns, V)
-            None if repeats and not never else taken[:, :columns],
-            allow_stop=t >= min_labels,
-        )
+        taken[..., stop] = t < min_labels
+        log_p = _spread(logits.float(), active, batch, columns)  # (A * columns, V) -> (B, columns, V)
+        log_p = log_probabilities(log_p.masked_fill(taken[:, :columns], -torch.inf))
         scores = (live.unsqueeze(-1) + log_p).flatten(1)  # (B, columns * V)
         if t == 0:
             refuse_nan(scores[:, 0])
@@ -106,7 +104,6 @@ def beam(
         tokens[:, :, t], so_far[:, :, t] = word, live
         if not repeats:
             taken = taken.scatter(2, word.unsqueeze(-1), True)
-            taken[:, :, stop] = False
 
         last = t == max_steps - 1
         ended = (word == stop) | last
@@ -119,7 +116,7 @@ def beam(
             break
         keep = torch.arange(len(active), device=device)
         before, columns = columns, k
-        # Rows that nothing can come of are not computed; a GPU would wait for the CPU to count them.
+        # Rows without a future are not computed. On a GPU they are: it would wait for the CPU to count them.
         if device.type == "cpu":
             columns = int((live > -torch.inf).sum(1).max())
             keep = (live[active, 0] > -torch.inf).nonzero().flatten()

@@ -1,13 +1,4 @@
-"""From features to a label sequence, one label at a time: the step interface and the LSTM decoders.
-
-Teacher forcing, free running, greedy, sampling, beam search and the order-free losses all drive the same two
-methods, so a new decoder that has them gets all of those.
-
-    state = decoder.start(features)
-    logits, state, attention = decoder.step(tokens, state)
-
-The decoder of CNN-RNN: image, labels and LSTM state meet in one space, and labels are scored there.
-"""
+"""Decoders that see one vector per image: the LSTM of RIA, and CNN-RNN, which scores in a joint embedding."""
 
 from __future__ import annotations
 
@@ -20,17 +11,42 @@ from helpers.data.batches import Features
 from helpers.decoders.base import Decoder, FeatureNorm, State, label_embedding
 
 
-class LabelLSTM(Decoder):
-    """An LSTM that sees the image once, as its first hidden state (RIA). Taught in notebook 03.
+class _EmbeddingLSTM(Decoder):
+    """An LSTM that reads label embeddings only: all steps of known labels are one call of the fused kernel."""
+
+    embedding: nn.Embedding
+    input_dropout: nn.Dropout
+    lstm: nn.LSTM
+
+    def output(self, outputs: Tensor, state: State) -> Tensor:
+        """LSTM outputs (R, T, H) -> logits (R, T, V)."""
+        raise NotImplementedError
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State, None]:
+        logits, state = self._run(tokens.unsqueeze(1), state)  # (R,) -> (R, 1)
+        return logits.squeeze(1), state, None
+
+    def forward(self, features: Features, tokens: Tensor) -> tuple[Tensor, None]:
+        return self._run(tokens, self.start(features))[0], None
+
+    def _run(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        x = self.input_dropout(self.embedding(tokens))  # (R, T, E)
+        h, c = state.hidden
+        outputs, (h, c) = self.lstm(x, (h.unsqueeze(0), c.unsqueeze(0)))  # (R, T, H); h, c (1, R, H)
+        return self.output(outputs, state), state._replace(hidden=(h.squeeze(0), c.squeeze(0)))
+
+
+class LabelLSTM(_EmbeddingLSTM):
+    """An LSTM that sees the image once, as its first hidden state (RIA).
 
     h0 = W pooled + b and c0 = 0; step t reads the embedding of the previous label and scores all labels and
     `<stop>` (Jin and Nakayama, "Annotation Order Matters: Recurrent Image Annotator for Arbitrary Length Image
     Tagging", ICPR 2016).
 
     num_labels: C. feature_size: D of the pooled features. hidden_size: H.
-    image: "state" as above; "step": h0 = c0 = 0, and the LSTM reads W pooled + b as if it were a word, in a step of
-        its own before `<start>`, whose scores nobody asks for (Vinyals et al., "Show and Tell: A Neural Image Caption
-        Generator", CVPR 2015, eq. 10 to 12; notebook 07).
+    image: "state" as above; "step": h0 = c0 = 0, and the LSTM reads W pooled + b like a word, in an extra input step
+        before `<start>`; its logits are not computed (Vinyals et al., "Show and Tell: A Neural Image Caption
+        Generator", CVPR 2015, eq. 10 to 12).
     embedding_size: of the labels; ignored where `vectors` (C + 2, E) are given.
     input_dropout is applied to the embedding, output_dropout before the scores.
     """
@@ -70,37 +86,23 @@ class LabelLSTM(Decoder):
         _, (h, c) = self.lstm(x)
         return State(hidden=(h.squeeze(0), c.squeeze(0)))
 
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State, None]:
-        logits, state = self._run(tokens.unsqueeze(1), state)  # (B,) -> (B, 1)
-        return logits.squeeze(1), state, None
-
-    def forward(self, features: Features, tokens: Tensor) -> tuple[Tensor, None]:
-        # No step depends on an earlier output, so the whole sequence is one call of the fused kernel.
-        logits, _ = self._run(tokens, self.start(features))
-        return logits, None
-
-    def _run(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        x = self.input_dropout(self.embedding(tokens))  # (B, T, E)
-        h, c = state.hidden
-        y, (h, c) = self.lstm(x, (h.unsqueeze(0), c.unsqueeze(0)))  # y (B, T, H); h, c (1, B, H)
-        return self.scores(self.output_dropout(y)), State(hidden=(h.squeeze(0), c.squeeze(0)))
+    def output(self, outputs: Tensor, state: State) -> Tensor:
+        return self.scores(self.output_dropout(outputs))
 
 
-class JointEmbedding(Decoder):
+class JointEmbedding(_EmbeddingLSTM):
     """CNN-RNN: the image joins at the output of every step, and the label embedding also scores.
-
-    Taught in notebook 03b.
 
     The LSTM reads only labels: o_t = LSTM(w of the previous label), from a zero state. Then x_t = ReLU(U_o o_t +
     U_I I) in the space of the embedding, and the score of a label is w · x_t with its own embedding w: a label is
     read and scored by the same vector (Wang, Yang, Mao, Huang, Huang and Xu, "CNN-RNN: A Unified Framework for
-    Multi-label Image Classification", CVPR 2016; there 64 numbers a label, 512 units, dropout 0.5).
+    Multi-label Image Classification", CVPR 2016; there E = 64, H = 512, dropout 0.5).
 
     num_labels: C. feature_size: D of the pooled features I. hidden_size: H. embedding_size: E.
-    vectors: (C + 2, E) float, given embeddings, kept as they are with freeze_vectors.
+    vectors: (C + 2, E) float, given embeddings, not trained with freeze_vectors.
     image_first: the LSTM reads the image before the first label, as BatchNorm(W I + b) of E numbers with momentum
         0.01, and x_t = ReLU(U_o o_t): the configuration called HybridNet, after captioners that do the same (Vinyals
-        et al., "Show and Tell", CVPR 2015). The image then has to last in the state through all steps.
+        et al., "Show and Tell", CVPR 2015). The state then has to keep the image through all steps.
     input_dropout is applied to the embedding that is read, output_dropout to both projections into the joint space.
     """
 
@@ -123,19 +125,12 @@ class JointEmbedding(Decoder):
             # Scores are products with these rows: of length 1 on average, they start near 0 for every label.
             vectors = torch.randn(num_labels + 2, embedding_size) * embedding_size**-0.5
             freeze_vectors = False
-        if vectors.shape[0] != num_labels + 2:
-            raise ValueError(
-                f"the label vectors have {vectors.shape[0]} rows, but {num_labels} labels, <stop> and <start> need "
-                f"{num_labels + 2}: load them with the vocabulary of this model"
-            )
-        self.embedding = nn.Embedding.from_pretrained(vectors.float(), freeze=freeze_vectors)
+        self.embedding = label_embedding(num_labels, embedding_size, vectors, freeze=freeze_vectors)
         size = self.embedding.embedding_dim
         self.input_dropout = nn.Dropout(input_dropout)
         self.lstm = nn.LSTM(size, hidden_size, batch_first=True)
         self.from_state = nn.Linear(hidden_size, size)  # U_o
-        self.from_image = nn.Linear(
-            feature_size, size
-        )  # U_I, or with image_first the image that the LSTM reads
+        self.from_image = nn.Linear(feature_size, size)  # U_I; with image_first W, what the LSTM reads
         self.image_norm = FeatureNorm(size, momentum=0.01) if image_first else None
         self.output_dropout = nn.Dropout(output_dropout)
 
@@ -148,27 +143,9 @@ class JointEmbedding(Decoder):
         _, (h, c) = self.lstm(self.image_norm(image).unsqueeze(1), (zero.unsqueeze(0), zero.unsqueeze(0)))
         return State((h.squeeze(0), c.squeeze(0)))
 
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State, None]:
-        logits, state = self._run(tokens.unsqueeze(1), state)  # (R,) -> (R, 1)
-        return logits.squeeze(1), state, None
-
-    def forward(self, features: Features, tokens: Tensor) -> tuple[Tensor, None]:
-        # No step depends on an earlier output, so the whole sequence is one call of the fused kernel.
-        logits, _ = self._run(tokens, self.start(features))
-        return logits, None
-
-    def joint(self, outputs: Tensor, state: State) -> Tensor:
-        """x_t: LSTM outputs (R, T, H) of K rows an image, side by side -> (R, T, E)."""
-        x = self.output_dropout(self.from_state(outputs))
+    def output(self, outputs: Tensor, state: State) -> Tensor:
+        x = self.output_dropout(self.from_state(outputs))  # (R, T, E)
         if not self.image_first:
-            image = state.memory[0]  # (B, E)
+            image = state.memory[0]  # (B, E); the R / B rows of an image stand side by side
             x = x + image.repeat_interleave(len(x) // len(image), 0).unsqueeze(1)
-        return x.relu()
-
-    def _run(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        h, c = state.hidden
-        w = self.input_dropout(self.embedding(tokens))  # (R, T, E)
-        outputs, (h, c) = self.lstm(w, (h.unsqueeze(0), c.unsqueeze(0)))  # (R, T, H); h, c (1, R, H)
-        scoring = self.embedding.weight[: self.num_labels + 1]  # (V, E): `<start>` is never scored
-        logits = self.joint(outputs, state) @ scoring.T  # (R, T, V)
-        return logits, State((h.squeeze(0), c.squeeze(0)), state.memory)
+        return x.relu() @ self.embedding.weight[: self.num_labels + 1].T  # (V, E): `<start>` is never scored

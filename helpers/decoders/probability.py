@@ -1,25 +1,25 @@
-"""What a decoder thinks of given labels: the probability of a sequence, and of a set in any order. Notebook 06.
+"""What a decoder thinks of given labels: the probability of a sequence, and of a set in any order.
 
-A search finds labels; these two ask about labels that are already known, the true ones for instance. Then one can
-tell an error of the search (the truth was more probable, but was not found) from one of the model.
+A search finds labels; these functions ask about labels that are already known, for instance the true ones. They tell
+an error of the search (the truth was more probable, but was not found) from an error of the model.
 """
 
 from __future__ import annotations
 
 from itertools import permutations
+from math import factorial
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from helpers.data.batches import Features
 from helpers.data.labels import to_multi_hot
-from helpers.decoders.base import Decoder
-from helpers.decoders.search import step_log_probabilities
+from helpers.decoders.base import Decoder, unroll
+from helpers.decoders.search import after_the_stop, log_probabilities
 
 # 7 labels have 5,040 orders, and 13,700 beginnings that the decoder must read; 8 would have 109,601.
 MAX_LABELS = 7
-
-
 ROWS = 8192  # beginnings that go through the decoder together
 
 
@@ -41,22 +41,14 @@ def sequence_log_probability(
     Raises ValueError for a sequence longer than max_steps.
     """
     _check(labels, lengths, decoder, max_steps)
-    stop, device = decoder.stop_token, labels.device
-    padded = torch.nn.functional.pad(labels, (0, 1), value=stop)  # (B, T + 1)
-    steps = torch.arange(padded.shape[1], device=device)
-    padded = padded.masked_fill(steps >= lengths.unsqueeze(1), stop)
-    total = torch.zeros(len(labels), device=device)
-    state = decoder.start(features)
-    token = torch.full((len(labels),), decoder.start_token, device=device)
-    taken = torch.zeros(len(labels), stop + 1, dtype=torch.bool, device=device)
-    for t in range(min(padded.shape[1], max_steps or padded.shape[1])):
-        logits, state, _ = decoder.step(token, state)
-        log_p = step_log_probabilities(logits, None if repeats else taken, allow_stop=True)
-        token = padded[:, t]
-        total += log_p.gather(1, token.unsqueeze(1)).squeeze(1).masked_fill(t > lengths, 0.0)
-        taken.scatter_(1, token.unsqueeze(1), True)
-        taken[:, stop] = False
-    return total
+    steps = labels.shape[1] + 1 if max_steps is None else min(labels.shape[1] + 1, max_steps)
+    padding = after_the_stop(lengths - 1, labels.shape[1])
+    tokens = pad(labels.masked_fill(padding, decoder.stop_token), (0, 1), value=decoder.stop_token)
+    log_p = [
+        log_probabilities(step.scores).gather(1, step.tokens.unsqueeze(1))
+        for step in unroll(decoder, features, None, steps=steps, forced=tokens, repeats=repeats)
+    ]
+    return sum(torch.cat(log_p, 1).masked_fill(after_the_stop(lengths, steps), 0.0).unbind(1))
 
 
 @torch.inference_mode()
@@ -94,10 +86,7 @@ def set_log_probability(
         sets = labels[group, :n]  # (b, n)
         if bool((sets.sort(1).values.diff() == 0).any()):
             raise ValueError("a set holds a label twice: give every label once")
-        orders = [1]
-        for left in range(n, 0, -1):
-            orders.append(orders[-1] * left)
-        for some in torch.arange(len(group), device=labels.device).split(max(1, ROWS // orders[-1])):
+        for some in torch.arange(len(group), device=labels.device).split(max(1, ROWS // factorial(n))):
             image = features.select(group[some])
             result[group[some]] = _sum_over_orders(decoder, image, sets[some], max_steps, repeats)
     return result
@@ -120,7 +109,7 @@ def most_probable_set(
     max_steps: int | None = None,
     max_labels: int = MAX_LABELS,
 ) -> tuple[Tensor, Tensor]:
-    """The most probable *set* among the sequences a beam found: (B, C) bool, its log-probability (B,). Notebook 06.
+    """The most probable *set* among the sequences a beam found: (B, C) bool, its log-probability (B,).
 
     tokens: (B, K, T) int64 and log_probability: (B, K), of `beam.Beams`; -inf where there is no sequence. A beam ranks
     sequences, and two orders of one set are two of them; here a set has the sum over all its orders. The true most
@@ -152,31 +141,33 @@ def most_probable_set(
 def _sum_over_orders(
     decoder: Decoder, features: Features, sets: Tensor, max_steps: int | None, repeats: bool
 ) -> Tensor:
-    """log of the summed probability of all orders of sets (b, n), all of the same size: (b,)."""
+    """log of the summed probability of all orders of sets (b, n), all of the same size: (b,).
+
+    Step t reads all beginnings of t labels, R per image side by side, and each branches into those of t + 1 labels.
+    """
     (batch, n), stop, device = sets.shape, decoder.stop_token, sets.device
-    state = decoder.start(features)
-    total = torch.zeros(batch, 1, device=device)  # (b, R): log P of the R beginnings so far
-    token = torch.full((batch,), decoder.start_token, device=device)
-    taken = torch.zeros(batch, stop + 1, dtype=torch.bool, device=device)
-    before = [()]
-    rows = torch.arange(batch, device=device)
-    for t in range(n):
-        logits, state, _ = decoder.step(token, state)
-        log_p = step_log_probabilities(logits, None if repeats else taken, allow_stop=True)
-        after = list(permutations(range(n), t + 1))  # positions in the set, R * (n - t) beginnings
-        place = {prefix: i for i, prefix in enumerate(before)}
-        parent = torch.tensor([place[prefix[:-1]] for prefix in after], device=device)
-        word = sets[:, torch.tensor([prefix[-1] for prefix in after], device=device)]  # (b, R')
-        parents = (rows.unsqueeze(1) * len(before) + parent).flatten()  # (b * R',)
-        token = word.flatten()
-        total = total[:, parent] + log_p[parents, token].view(batch, -1)
-        taken = taken[parents].scatter(1, token.unsqueeze(1), True)
-        state = state.select_hidden(parents)
+    total = torch.zeros(batch, 1, device=device)  # (b, R): log P of the beginnings
+    before: list[tuple[int, ...]] = [()]  # the R beginnings, as places in the set
+
+    def extend(scores: Tensor) -> tuple[Tensor, Tensor] | Tensor:
+        nonlocal total, before
+        log_p = log_probabilities(scores)  # (b * R, V)
+        if len(before[0]) == n:
+            total = total + log_p[:, stop].view(batch, -1)
+            return torch.full((len(scores),), stop, device=device)
+        after = list(permutations(range(n), len(before[0]) + 1))  # R' beginnings
+        place = {beginning: i for i, beginning in enumerate(before)}
+        parent = torch.tensor([place[beginning[:-1]] for beginning in after], device=device)
+        last = torch.tensor([beginning[-1] for beginning in after], device=device)
+        rows = (torch.arange(batch, device=device).unsqueeze(1) * len(before) + parent).flatten()  # (b * R',)
+        tokens = sets[:, last].flatten()
+        total = total[:, parent] + log_p[rows, tokens].view(batch, -1)
         before = after
-    if max_steps is None or n < max_steps:
-        logits, _, _ = decoder.step(token, state)
-        log_p = step_log_probabilities(logits, None if repeats else taken, allow_stop=True)
-        total = total + log_p[:, stop].view(batch, -1)
+        return tokens, rows
+
+    needs_stop = max_steps is None or n < max_steps
+    for _ in unroll(decoder, features, extend, steps=n + needs_stop, repeats=repeats):
+        pass
     return total.logsumexp(1)
 
 

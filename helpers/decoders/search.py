@@ -1,15 +1,12 @@
-"""Decoding one sequence an image: greedy search and sampling. Beam search is in `helpers.decoders.beam`.
+"""One label sequence per image: greedy search, sampling, and greedy decoding that keeps all it saw.
 
-All searches take features, so an image goes through its encoder once, and drive the same `start` and `step`.
-
-Greedy decoding that keeps all it saw, for figures: `follow` for any decoder, `trace` for one with attention.
-
-Taught in notebooks 03 and 04.
+All take features, so that an image goes through its encoder once, and all are `unroll` with another choice. Beam
+search is in `helpers.decoders.beam`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +15,7 @@ from torch import Tensor
 
 from helpers.data.batches import Features
 from helpers.decoders.attention import AttentionLSTM
-from helpers.decoders.base import Decoder
+from helpers.decoders.base import FREE, Choose, Decoder, State, most_probable, stack_attention, unroll
 
 
 @dataclass(frozen=True)
@@ -49,11 +46,11 @@ def greedy(
     min_labels: int = 0,
     never: Sequence[int] = (),
 ) -> Decoded:
-    """At every step the most probable label, fed back as the next input. Taught in notebook 03.
+    """At every step the most probable label, which the next step reads.
 
     features: of B images. max_steps: T >= 1, decoder steps at most (labels and `<stop>`).
-    repeats: let a label be named again; by default its probability is 0 once named, for the labels of an image
-        are a set, and the probabilities of a step are those of what is left.
+    repeats: whether a label may be named again. By default its probability is 0 once named, because the labels of an
+        image are a set, and the probabilities of a step are those of what is left.
     min_labels: `<stop>` has probability 0 before so many labels are named; with max_steps the same number, every
         image gets exactly so many.
     never: labels whose probability is 0 at every step, such as the `<unk>` of a captioner.
@@ -61,7 +58,15 @@ def greedy(
     A sequence ends at its first `<stop>`, or after max_steps labels. The decoder keeps its mode: call `eval()`
     before, or dropout stays on. Raises FloatingPointError where the decoder scores NaN.
     """
-    return _follow(decoder, features, lambda log_p: log_p.max(-1), max_steps, repeats, min_labels, never)
+    return _decode(
+        decoder,
+        features,
+        most_probable,
+        max_steps=max_steps,
+        repeats=repeats,
+        min_labels=min_labels,
+        never=never,
+    )
 
 
 @torch.inference_mode()
@@ -76,41 +81,77 @@ def sample(
     never: Sequence[int] = (),
     generator: torch.Generator | None = None,
 ) -> Decoded:
-    """Label sequences drawn at random, one an image, each step from the decoder's own probabilities. Notebook 06.
+    """Label sequences drawn at random, one per image, each step from the decoder's own probabilities.
 
     temperature: divides the logits; below 1 the likely labels become likelier (near 0 it is greedy search), above
         1 all become alike. generator: of the decoder's device; the same one draws the same sequences again.
     Other arguments as in `greedy`.
 
-    The probabilities returned are those of the draw, with which each label was drawn at this temperature: at
-    temperature 1 they are the decoder's (at another, `set_probability.sequence_log_probability` has those).
+    The probabilities returned are those of the draw, at this temperature. At temperature 1 they are the decoder's; at
+    another, `probability.sequence_log_probability` has the decoder's.
     """
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; it must be above 0 (use greedy for the limit 0)")
 
-    def draw(log_p: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(scores: Tensor) -> Tensor:
+        log_p = log_probabilities(scores, temperature)
         refuse_nan(log_p[:, 0])  # a row with one NaN is NaN throughout
-        token = torch.multinomial(log_p.exp(), 1, generator=generator)  # (B, 1)
-        return log_p.gather(1, token).squeeze(1), token.squeeze(1)
+        return torch.multinomial(log_p.exp(), 1, generator=generator).squeeze(1)
 
-    return _follow(decoder, features, draw, max_steps, repeats, min_labels, never, temperature)
+    return _decode(
+        decoder,
+        features,
+        draw,
+        temperature=temperature,
+        max_steps=max_steps,
+        repeats=repeats,
+        min_labels=min_labels,
+        never=never,
+    )
 
 
-def step_log_probabilities(
-    logits: Tensor, taken: Tensor | None, *, allow_stop: bool, temperature: float = 1.0
-) -> Tensor:
-    """log P of the next token, (..., V) float32, from logits (..., V).
+def _decode(
+    decoder: Decoder,
+    features: Features,
+    choose: Choose,
+    *,
+    max_steps: int,
+    repeats: bool,
+    min_labels: int,
+    never: Sequence[int],
+    temperature: float = 1.0,
+) -> Decoded:
+    check_steps(decoder, max_steps, min_labels, repeats, never)
+    tokens, log_p, attention = [], [], []
+    limits = {"repeats": repeats, "min_labels": min_labels, "never": never}
+    for step in unroll(decoder, features, choose, steps=max_steps, until_stop=True, **limits):
+        tokens.append(step.tokens)
+        log_p.append(log_probabilities(step.scores, temperature).gather(1, step.tokens.unsqueeze(1)))
+        attention.append(step.attention)
+    tokens = torch.stack(tokens, 1)  # (B, T)
+    lengths = (tokens != decoder.stop_token).sum(1)
+    ended = after_the_stop(lengths, tokens.shape[1])
+    log_p = torch.cat(log_p, 1).masked_fill(ended, 0.0)  # (B, T)
+    log_probability = sum(log_p.unbind(1))
+    refuse_nan(log_probability)
+    maps = stack_attention(attention)
+    return Decoded(
+        tokens=tokens,
+        lengths=lengths,
+        log_probability=log_probability,
+        step_probability=log_p.exp().masked_fill(ended, 0.0),
+        attention=None if maps is None else maps.float(),
+    )
 
-    taken: (..., V) bool, tokens that have probability 0 from here on, or None. allow_stop: whether `<stop>`, the
-    last token, may come now. What is left is normalised anew.
-    """
-    logits = logits.float()
-    if taken is not None:
-        logits = logits.masked_fill(taken, -torch.inf)
-    if not allow_stop:
-        stop = torch.arange(logits.shape[-1], device=logits.device) == logits.shape[-1] - 1
-        logits = logits.masked_fill(stop, -torch.inf)
-    return (logits / temperature if temperature != 1 else logits).log_softmax(-1)
+
+def log_probabilities(scores: Tensor, temperature: float = 1.0) -> Tensor:
+    """log P of the next token from its scores, (..., V) float32; a score of -inf has probability 0."""
+    return (scores / temperature).log_softmax(-1)
+
+
+def after_the_stop(lengths: Tensor, steps: int) -> Tensor:
+    """(B, steps) bool, the steps after the first `<stop>`; lengths: (B,) int64, labels before it."""
+    return torch.arange(steps, device=lengths.device) > lengths.unsqueeze(1)
 
 
 def check_steps(
@@ -142,62 +183,6 @@ def refuse_nan(log_probability: Tensor) -> None:
         )
 
 
-def _follow(
-    decoder: Decoder,
-    features: Features,
-    choose: Callable[[Tensor], tuple[Tensor, Tensor]],
-    max_steps: int,
-    repeats: bool,
-    min_labels: int,
-    never: Sequence[int],
-    temperature: float = 1.0,
-) -> Decoded:
-    """One sequence an image; choose: log-probabilities (B, V) -> those of the tokens (B,), the tokens (B,)."""
-    check_steps(decoder, max_steps, min_labels, repeats, never)
-    stop = decoder.stop_token
-    batch, device = len(features.pooled), features.pooled.device
-    state = decoder.start(features)
-    tokens = torch.full((batch, max_steps), stop, device=device)
-    probability = torch.zeros(batch, max_steps, device=device)
-    log_probability = torch.zeros(batch, device=device)
-    attention = []
-    token = torch.full((batch,), decoder.start_token, device=device)
-    done = torch.zeros(batch, dtype=torch.bool, device=device)
-    taken = torch.zeros(batch, decoder.num_labels + 1, dtype=torch.bool, device=device)
-    taken[:, list(never)] = True
-    mask = None if repeats and not never else taken
-    for t in range(max_steps):
-        logits, state, step_attention = decoder.step(token, state)
-        scores = step_log_probabilities(logits, mask, allow_stop=t >= min_labels, temperature=temperature)
-        log_p, token = choose(scores)  # (B,), (B,)
-        token = token.masked_fill(done, stop)
-        log_p = log_p.masked_fill(done, 0.0)
-        tokens[:, t] = token
-        probability[:, t] = log_p.exp().masked_fill(done, 0.0)
-        log_probability += log_p
-        if step_attention is not None:
-            attention.append(step_attention.float())
-        done = done | (token == stop)
-        if not repeats:
-            taken.scatter_(1, token.unsqueeze(1), True)
-            taken[:, stop] = False  # stopping is always possible
-        # Asking whether all have stopped would make a GPU wait for the CPU at every step.
-        if device.type == "cpu" and bool(done.all()):
-            break
-    refuse_nan(log_probability)
-    steps = t + 1
-    return Decoded(
-        tokens=tokens[:, :steps],
-        lengths=(tokens != stop).sum(1),
-        log_probability=log_probability,
-        step_probability=probability[:, :steps],
-        attention=torch.stack(attention, 1) if attention else None,
-    )
-
-
-FREE = -1  # in `forced`: here the decoder chooses
-
-
 class Followed(NamedTuple):
     """What `follow` saw of B images.
 
@@ -218,47 +203,35 @@ def follow(
     forced: Sequence[Sequence[int]] | None = None,
     repeats: bool = False,
 ) -> Followed:
-    """Greedy decoding that keeps all scores, and in which you may choose labels yourself. Taught in notebook 03.
+    """Greedy decoding that keeps all probabilities, and in which you may choose labels yourself.
 
     features: of B images. max_steps: decoder steps at most, >= 1.
     forced: for each image the tokens to take from its first step on, whatever the decoder says; `FREE` (-1) where the
         decoder chooses, as it does after the last of them. What stands after a `<stop>` does not count.
-    repeats: as in `search.greedy`, whose tokens and probabilities it gives where nothing is forced.
+    repeats: as in `greedy`, whose tokens and probabilities it gives where nothing is forced.
 
     Call `decoder.eval()` before. Raises ValueError for a wrong number of rows, too long ones, or ids that the decoder
     cannot emit.
     """
-    batch, device, stop = len(features.pooled), features.pooled.device, decoder.stop_token
-    if max_steps < 1:
-        raise ValueError(f"max_steps is {max_steps}; decoding needs at least one step")
+    batch, stop = len(features.pooled), decoder.stop_token
+    check_steps(decoder, max_steps, 0, repeats)
     rows = [list(row) for row in forced] if forced is not None else [[]] * batch
-    if len(rows) != batch or max(map(len, rows), default=0) > max_steps:
+    longest = max(map(len, rows), default=0)
+    if len(rows) != batch or longest > max_steps:
         raise ValueError(
-            f"forced has {len(rows)} rows of up to {max(map(len, rows), default=0)} tokens; expected a row for each "
-            f"of {batch} images, of at most max_steps = {max_steps}"
+            f"forced has {len(rows)} rows of up to {longest} tokens; expected a row for each of {batch} images, of "
+            f"at most max_steps = {max_steps}"
         )
     if bad := {token for row in rows for token in row if not FREE <= token <= stop}:
         raise ValueError(f"forced holds ids {sorted(bad)[:5]} outside -1..{stop} (-1: the decoder chooses)")
-    wanted = torch.tensor([[*row, *[FREE] * (max_steps - len(row))] for row in rows], device=device)  # (B, T)
-    state = decoder.start(features)
-    token = torch.full((batch,), decoder.start_token, device=device)
-    done = torch.zeros(batch, dtype=torch.bool, device=device)
-    taken = torch.zeros(batch, stop + 1, dtype=torch.bool, device=device)
-    tokens, probability = [], []
-    for t in range(max_steps):
-        logits, state, _ = decoder.step(token, state)
-        if not repeats:
-            logits = logits.masked_fill(taken, -torch.inf)
-        p = logits.float().softmax(-1).masked_fill(done[:, None], 0.0)  # (B, V)
-        token = torch.where(wanted[:, t] == FREE, p.argmax(-1), wanted[:, t]).masked_fill(done, stop)
-        tokens.append(token)
-        probability.append(p)
-        done = done | (token == stop)
-        taken = taken.scatter(1, token[:, None], True)
-        taken[:, stop] = False
-        if bool(done.all()):
-            break
-    return Followed(torch.stack(tokens, 1), torch.stack(probability, 1))
+    padded = [row + [FREE] * (max_steps - len(row)) for row in rows]
+    wanted = torch.tensor(padded, device=features.pooled.device)  # (B, T)
+    options = {"forced": wanted, "repeats": repeats, "until_stop": True}
+    steps = list(unroll(decoder, features, most_probable, steps=max_steps, **options))
+    tokens = torch.stack([step.tokens for step in steps], 1)
+    probability = torch.stack([step.scores.softmax(-1) for step in steps], 1)  # (B, T, V)
+    ended = after_the_stop((tokens != stop).sum(1), len(steps))
+    return Followed(tokens, probability.masked_fill(ended.unsqueeze(2), 0.0))
 
 
 @dataclass(frozen=True)
@@ -290,13 +263,13 @@ def trace(
     attention: Mapping[int, Tensor] | None = None,
     repeats: bool = False,
 ) -> Trace:
-    """Decode one image and keep everything. Taught in notebook 04.
+    """Decode one image greedily and keep everything.
 
     features: of one image, as the decoder gets them (after a system's `prepare`). max_steps: at most.
-    given: the labels fed back, whatever the decoder says (teacher forcing); one step more than labels is taken, in
-        which it should say `<stop>`. None: it reads its own labels (free running), as `search.greedy`.
+    given: the labels that it reads, whatever it says (teacher forcing); one step more than labels is taken, in which
+        it should say `<stop>`. None: it reads its own labels (free running), as in `greedy`.
     attention: step -> (L,) weights to be used at that step instead of the decoder's own.
-    repeats: let a label be named again.
+    repeats: whether a label may be named again.
 
     Call `decoder.eval()` before. Raises ValueError for more than one image, or max_steps below 1.
     """
@@ -304,26 +277,26 @@ def trace(
         raise ValueError(
             f"trace takes one image and at least one step; found {len(features.pooled)}, {max_steps}"
         )
-    device, stop = features.pooled.device, decoder.stop_token
-    state = decoder.start(features)
-    token = torch.tensor([decoder.start_token], device=device)
-    taken = torch.zeros(stop + 1, dtype=torch.bool, device=device)
-    rows: list[tuple[Tensor, ...]] = []
-    for t in range(max_steps if given is None else len(given) + 1):
-        mine = None if attention is None or t not in attention else attention[t].to(device).unsqueeze(0)
-        seen = decoder.inspect(token, state, attention=mine)
-        state = seen.state
-        logits = seen.logits[0].float()
-        if not repeats:
-            logits = logits.masked_fill(taken, -torch.inf)
-        probability = logits.softmax(-1)
-        named = probability.argmax()
-        rows.append((named, probability, seen.attention[0].float(), seen.gate[0].float()))
-        if given is None and int(named) == stop:
+    device, painted, gates = features.pooled.device, attention or {}, []
+
+    def inspect(tokens: Tensor, state: State) -> tuple[Tensor, State, Tensor]:
+        mine = painted.get(len(gates))
+        seen = decoder.inspect(
+            tokens, state, attention=None if mine is None else mine.to(device).unsqueeze(0)
+        )
+        gates.append(seen.gate[0].float())
+        return seen.logits, seen.state, seen.attention
+
+    forced = None
+    if given is not None:
+        max_steps, forced = len(given) + 1, torch.tensor([[*given, FREE]], device=device)
+    probability, looks = [], []
+    for step in unroll(
+        decoder, features, most_probable, steps=max_steps, forced=forced, repeats=repeats, step=inspect
+    ):
+        probability.append(step.scores[0].softmax(-1))
+        looks.append(step.attention[0].float())
+        if given is None and int(step.tokens) == decoder.stop_token:
             break
-        if given is not None and t == len(given):
-            break
-        token = named.view(1) if given is None else torch.tensor([given[t]], device=device)
-        taken[token] = True
-        taken[stop] = False
-    return Trace(*(torch.stack(column).cpu() for column in zip(*rows, strict=True)))
+    named = torch.stack(probability).argmax(-1)
+    return Trace(named.cpu(), *(torch.stack(column).cpu() for column in (probability, looks, gates)))

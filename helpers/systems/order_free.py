@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from helpers.data.batches import Batch, Features
 from helpers.data.labels import Vocabulary
 from helpers.decoders.attention import doubly_stochastic_penalty
-from helpers.decoders.base import Decoder
+from helpers.decoders.base import FREE, Decoder, most_probable, stack_attention, unroll
 from helpers.systems.alignment import ALIGNMENTS, align
 from helpers.systems.losses import sequence_cross_entropy
 from helpers.systems.sequence import SequenceSystem
@@ -37,27 +37,28 @@ def run_free(
     forced: (B,) bool, images that read the true labels instead; labels: (B, T') int64, T' <= T, what they read.
     Returns logits (B, T, V), attention (B, T, L) or None, and what was fed in, (B, T) int64, `<start>` first.
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; a decoder needs at least one")
-    state = decoder.start(features)
-    token = torch.full((len(features.pooled),), decoder.start_token, device=features.pooled.device)
-    barred = torch.zeros(len(token), decoder.num_labels + 1, dtype=torch.bool, device=token.device)
-    barred[:, decoder.stop_token] = not feed_stop
-    inputs, logits, attention = [], [], []
-    for t in range(steps):
-        inputs.append(token)
-        step_logits, state, step_attention = decoder.step(token, state)
-        logits.append(step_logits)
-        attention.append(step_attention)
-        token = step_logits.detach().masked_fill(barred, -torch.inf).argmax(1)
-        if mask_repeats:
-            barred.scatter_(1, token.unsqueeze(1), True)
-            barred[:, decoder.stop_token] = not feed_stop  # it may be fed back again and again
-        if forced is not None:
-            truth = labels[:, min(t, labels.shape[1] - 1)]
-            token = torch.where(forced, truth, token)
-    maps = None if attention[0] is None else torch.stack(attention, 1)
-    return torch.stack(logits, 1), maps, torch.stack(inputs, 1)
+    if forced is not None:
+        # (B, T): past its last column a row of labels goes on with that column, which is `<stop>`.
+        columns = torch.arange(steps, device=labels.device).clamp(max=labels.shape[1] - 1)
+        forced = labels[:, columns].masked_fill(~forced.unsqueeze(1), FREE)
+    inputs, logits, attention = (
+        [torch.full_like(features.pooled[:, 0], decoder.start_token, dtype=torch.int64)],
+        [],
+        [],
+    )
+    for step in unroll(
+        decoder,
+        features,
+        most_probable,
+        steps=steps,
+        forced=forced,
+        repeats=not mask_repeats,
+        min_labels=0 if feed_stop else steps,
+    ):
+        logits.append(step.logits)
+        attention.append(step.attention)
+        inputs.append(step.tokens)
+    return torch.stack(logits, 1), stack_attention(attention), torch.stack(inputs[:-1], 1)
 
 
 class OrderFreeSystem(SequenceSystem):
