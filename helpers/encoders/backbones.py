@@ -1,10 +1,6 @@
-"""Networks by name, without their classifier: the trunk, its weights, and how it wants its images.
+"""Networks by name, without their classifier: the trunk, its feature map, its weights and its preprocessing.
 
-`encoders.build_encoder` puts an encoder around what is built here. Taught in notebook 02.
-
-Weight files of networks: reading them safely, fitting them to a network, and their identity.
-
-Taught in notebook 02.
+`encoder.build_encoder` puts an encoder around what is built here.
 """
 
 from __future__ import annotations
@@ -31,25 +27,13 @@ from helpers.data.images import Preprocessing
 from helpers.encoders.scenes_cnn import ScenesCNN, read_scenes_weights
 
 SCENES = "scenes_cnn"
-
-
 TIMM = "timm:"
-
 # Children of torchvision's classifiers that come after the last feature map, and those beside it (a second
-# classifier half-way that only training uses).
+# classifier half-way through the network, which only training uses).
 _AFTER = ("avgpool", "classifier", "fc", "head", "heads")
-
-
 _AUXILIARY = ("AuxLogits", "aux1", "aux2")
-
-
-_WRAPPERS = (
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "encoder",
-    "state",
-)  # what training programs nest weights in
+# What training programs nest the weights in; "encoder" first, for our own checkpoints have a "state" beside it.
+_CONTAINERS = ("encoder", "state_dict", "model_state_dict", "model", "state")
 
 
 @dataclass(frozen=True)
@@ -67,7 +51,7 @@ class Backbone:
 
 
 def build_backbone(name: str, *, weights: str | Path | None, image_size: int | None) -> Backbone:
-    """The backbone `name`; the arguments and errors are those of `encoders.build_encoder`."""
+    """The backbone `name`; the arguments and errors are those of `encoder.build_encoder`."""
     if name == SCENES:
         return _scenes_backbone(weights, image_size)
     if weights == "scenes":
@@ -89,7 +73,7 @@ def _scenes_backbone(weights: str | Path | None, image_size: int | None) -> Back
     if weights == "scenes":
         load_weights(trunk, read_scenes_weights(), source="data/scenes_cnn.safetensors")
     elif weights is not None:
-        state = _file_weights(weights, known='"scenes"')
+        state = read_weights(weights, known='"scenes"')
         load_weights(trunk, state, source=str(weights), skip=["head"])
     preprocessing = Preprocessing(size=image_size or 128, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     return Backbone(trunk, plain_map, preprocessing)
@@ -104,10 +88,10 @@ def _torchvision_backbone(name: str, weights: str | Path | None, image_size: int
     size, mean, std = image_size or meta.crop_size[0], meta.mean, meta.std
     options: dict[str, Any] = {}
     if name.startswith("vgg"):
-        options = {"init_weights": weights is None}  # seconds, for weights that are overwritten at once
+        options = {"init_weights": weights is None}  # takes seconds
     elif name in ("inception_v3", "googlenet"):
-        # These two were trained on values in -1..1. torchvision hides that in `transform_input`, which maps
-        # ImageNet-normalised images to it; the trunk does without, so images are normalised to it at once.
+        # These two were trained on values in -1..1. torchvision's classifiers convert ImageNet-normalised images
+        # (`transform_input`). The trunk does not, so images are normalised to -1..1 directly.
         mean = std = (0.5, 0.5, 0.5)
         options = {"aux_logits": False, "init_weights": weights is None}
     elif name.startswith("maxvit"):
@@ -127,7 +111,7 @@ def _torchvision_backbone(name: str, weights: str | Path | None, image_size: int
         except Exception as error:
             raise _unavailable(name, published.url, error) from error
     elif weights is not None:
-        source, state = str(weights), _file_weights(weights, known='"imagenet"')
+        source, state = str(weights), read_weights(weights)
     trunk, feature_map = _trunk(model)
     if weights is not None:
         # Published DenseNets still carry the names of an older torchvision ("norm.1" for "norm1").
@@ -159,12 +143,12 @@ def _trunk(model: nn.Module) -> tuple[nn.Module, Callable[[nn.Module, Tensor], T
 
 
 def _timm_backbone(name: str, weights: str | Path | None, image_size: int | None) -> Backbone:
-    import timm  # here, for it takes seconds
+    import timm  # here because it takes seconds
 
     if not timm.is_model(name):
         raise ValueError(_unknown(name, timm.list_models(), prefix=TIMM))
     cfg = timm.get_pretrained_cfg(name)
-    # Networks with a table of positions are built for one size; the others take any, and do not know the option.
+    # Networks with a table of positions are built for one size; the others take any and lack the option.
     options = {"img_size": image_size} if image_size and cfg.fixed_input_size else {}
     if weights == "imagenet" and not cfg.has_weights:
         raise ValueError(
@@ -181,7 +165,7 @@ def _timm_backbone(name: str, weights: str | Path | None, image_size: int | None
     size = image_size or config["input_size"][-1]
     dropped = _drop_unused(trunk, size)
     if weights is not None and weights != "imagenet":
-        state = _file_weights(weights, known='"imagenet"')
+        state = read_weights(weights)
         # timm's own conversion, where the network has one: for other sizes, and from the names of its authors.
         convert = getattr(sys.modules[type(trunk).__module__], "checkpoint_filter_fn", None)
         if convert is not None:
@@ -195,9 +179,9 @@ def _timm_backbone(name: str, weights: str | Path | None, image_size: int | None
 
 
 def _drop_unused(trunk: nn.Module, size: int) -> list[str]:
-    """Take out the children that the feature map does not depend on (the rest of the classifier); their names.
+    """Take out the children that the feature map does not depend on (the rest of the classifier). Returns their names.
 
-    Left in, they would be stored with every checkpoint, and distributed training would wait for their gradients.
+    Otherwise every checkpoint would store them, and distributed training would wait for their gradients.
     """
     names, parameters = zip(*trunk.named_parameters(), strict=True)
     was_training = trunk.training
@@ -212,24 +196,15 @@ def _drop_unused(trunk: nn.Module, size: int) -> list[str]:
     unused = [
         name
         for name, child in trunk.named_children()
-        if name not in used and any(True for _ in child.parameters())
+        if name not in used and next(child.parameters(), None) is not None
     ]
     for name in unused:
         setattr(trunk, name, nn.Identity())
     return unused
 
 
-def _file_weights(weights: str | Path, *, known: str) -> dict[str, Tensor]:
-    """`read_weights`, with an error that says which names there are beside files."""
-    if not Path(weights).is_file():
-        raise FileNotFoundError(
-            f"weights={str(weights)!r} is no file; expected {known}, None (random) or a weight file"
-        )
-    return read_weights(weights)
-
-
 def _unavailable(name: str, url: str, error: Exception) -> ConnectionError:
-    """The error of a download that failed: what happened, and the way without a network."""
+    """The error of a download that failed: what happened, and what to do without a network."""
     return ConnectionError(
         f"the ImageNet weights of {name} could not be downloaded ({type(error).__name__}: {error}). "
         f"Without a network: fetch {url} on another machine and pass that file as weights=FILE "
@@ -253,7 +228,7 @@ def plain_map(trunk: nn.Module, images: Tensor) -> Tensor:
 
 
 def vit_map(trunk: nn.Module, images: Tensor) -> Tensor:
-    """torchvision's vision transformer: its last tokens without the class token, as a map (B, D, h, w)."""
+    """The last tokens of torchvision's vision transformer without the class token, as a map (B, D, h, w)."""
     patches = trunk.conv_proj(images)  # (B, D, h, w)
     size = patches.shape[-2:]
     tokens = patches.flatten(2).transpose(1, 2)  # (B, L, D)
@@ -262,7 +237,7 @@ def vit_map(trunk: nn.Module, images: Tensor) -> Tensor:
 
 
 def timm_map(trunk: nn.Module, images: Tensor) -> Tensor:
-    """The last features of a timm network as a map (B, D, h, w), whichever of its three layouts it has."""
+    """The last features of a timm network as a map (B, D, h, w), from any of timm's three layouts."""
     features = trunk.forward_features(images)
     kind = type(trunk).__name__
     if not isinstance(features, Tensor) or features.ndim not in (3, 4):
@@ -286,30 +261,27 @@ def timm_map(trunk: nn.Module, images: Tensor) -> Tensor:
     return features[:, prefix:].transpose(1, 2).unflatten(2, (h, w))  # (B, D, h, w)
 
 
-# What training programs nest the weights in; "encoder" first, for our own checkpoints have a "state" beside it.
-_CONTAINERS = ("encoder", "state_dict", "model_state_dict", "model", "state")
+# --- weight files ----------------------------------------------------------------------------------------------
 
 
-def read_weights(path: Path | str) -> dict[str, Tensor]:
+def read_weights(path: Path | str, *, known: str = '"imagenet"') -> dict[str, Tensor]:
     """Names and tensors of a weight file, .safetensors or .pth, on the CPU and never unpickled.
 
     Weights nested in a training program's file ("state_dict", "model", the encoder of our own checkpoints) and
-    names that all start with "module." or "trunk." come out plain.
+    a common prefix "module." or "trunk." of all names are unwrapped.
 
-    Raises FileNotFoundError, or ValueError for a file that is damaged or holds no named tensors.
+    Raises ValueError for a file that is damaged or holds no named tensors, FileNotFoundError with the names that could
+    be given instead (`known`).
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no file {path}")
-        try:
-            state: Any = load_file(path)
-        except SafetensorError as error:
-            raise ValueError(
-                f"{path} is not a whole .safetensors file ({error}): download it again"
-            ) from error
-    else:
-        state = load_state(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"weights={str(path)!r} is no file; expected {known}, None (random) or a weight file"
+        )
+    try:
+        state: Any = load_file(path) if path.suffix == ".safetensors" else load_state(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole .safetensors file ({error}): download it again") from error
     while isinstance(state, dict) and (inner := next((key for key in _CONTAINERS if key in state), None)):
         state = state[inner]
     if (
@@ -363,7 +335,7 @@ def load_weights(
 def weights_id(state: dict[str, Tensor]) -> str:
     """sha256 over names, dtypes, shapes and values: the same on every device and in every memory format.
 
-    The order of the names does not matter. About 1 ms a megabyte.
+    The order of the names does not matter. About 1 ms per megabyte.
     """
     digest = hashlib.sha256()
     for name, value in sorted(state.items()):

@@ -37,9 +37,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from helpers.data.batches import Batch, Features, make_loader
+from helpers.data.batches import Batch, Features, ImageDataset, make_loader
 from helpers.data.files import read_json, write_json, write_text
-from helpers.data.images import Preprocessing, eval_transform, open_image
+from helpers.data.images import eval_transform, open_image
 from helpers.data.labels import Vocabulary, order_labels, pad_labels, to_multi_hot
 from helpers.data.records import SPLITS, AnnotatedImages, Record
 from helpers.encoders.encoder import Encoder
@@ -145,7 +145,10 @@ def encode_records(
                 message = f"the feature cache {folder} is damaged: all its images are encoded again"
                 warnings.warn(message, stacklevel=2)
                 shutil.rmtree(folder)
-            _encode(encoder, paths, folder, key, batch_size, torch.device(device), num_workers, progress)
+            device = torch.device(device)
+            size = max(1, batch_size // getattr(encoder, "views", 1))
+            options = {"batch_size": size, "num_workers": num_workers, "pin_memory": device.type == "cuda"}
+            _encode(encoder, records, folder, key, device, progress, **options)
     return CachedFeatures(folder, paths, grid=grid, flip=flip)
 
 
@@ -302,75 +305,50 @@ def _lock(folder: Path) -> AbstractContextManager[Any]:
         return lock.acquire()
 
 
-class _Images(Dataset[Tensor]):
-    """The images (3, S, S) float32, preprocessed."""
-
-    def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing) -> None:
-        self.paths, self.transform = paths, eval_transform(preprocessing)
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.transform(open_image(self.paths[index]))
-
-
 @torch.no_grad()
 def _encode(
     encoder: Encoder,
-    paths: Sequence[Path],
+    records: Sequence[Record],
     folder: Path,
     key: dict[str, Any],
-    batch_size: int,
     device: torch.device,
-    num_workers: int,
     progress: bool,
+    **options: Any,
 ) -> None:
-    """Write the features of all images into `folder`, which is .partial until the end."""
-    partial = folder.with_name(f"{folder.name}.partial")
-    shapes: dict[str, tuple[int, ...]] = {"pooled": (1 + key["flip"], len(paths), encoder.dim)}
+    """Write the features of all images into `folder`, which is .partial until the end. options: of the loader."""
+    partial, count = folder.with_name(f"{folder.name}.partial"), len(records)
+    shapes: dict[str, tuple[int, ...]] = {"pooled": (1 + key["flip"], count, encoder.dim)}
     if key["grid"]:
-        shapes["grid"] = (1 + key["flip"], len(paths), math.prod(encoder.grid_size), encoder.dim)
+        shapes["grid"] = (1 + key["flip"], count, math.prod(encoder.grid_size), encoder.dim)
     try:  # an interrupted run left its arrays and how many images are done
         done = read_json(partial / INFO)["done"]
         arrays = {name: open_memmap(partial / f"{name}.npy", mode="r+") for name in shapes}
     except (OSError, ValueError):
         done, arrays = 0, _create(partial, shapes)
-    loader = DataLoader(
-        _Images(paths[done:], encoder.preprocessing),
-        batch_size=max(1, batch_size // getattr(encoder, "views", 1)),
-        num_workers=num_workers,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # the global one must not tell whether there was a cache
-    )
-    bar = tqdm(
-        total=len(paths),
-        initial=done,
-        desc=f"encoding with {encoder.name}",
-        unit="image",
-        disable=not progress,
-    )
+    unlabelled = [Record(record.path, ()) for record in records[done:]]
+    images = ImageDataset(unlabelled, Vocabulary(["none"]), eval_transform(encoder.preprocessing))
     saved, training = done, encoder.training
     encoder.to(device).eval()
+    title = f"encoding with {encoder.name}"
     try:
-        with bar:
-            for images in loader:
-                images = images.to(device, non_blocking=True)
-                views = [encoder(images), encoder(images.flip(-1))] if key["flip"] else [encoder(images)]
-                for name, array in arrays.items():
+        with tqdm(total=count, initial=done, desc=title, unit="image", disable=not progress) as bar:
+            for batch in make_loader(images, **options):
+                pixels = batch.images.to(device, non_blocking=True)
+                views = [encoder(view) for view in ([pixels, pixels.flip(-1)] if key["flip"] else [pixels])]
+                for name in arrays:
                     values = torch.stack([getattr(view, name) for view in views]).half()  # (views, B, …)
                     fits = values.isfinite().flatten(2).all(dim=2).all(dim=0)  # (B,)
                     if not fits.all():
                         raise ValueError(
                             f"{encoder.name} gives features that float16 cannot hold (above 65504, or not a number) "
-                            f"for {paths[done + int(fits.long().argmin())]}: are its weights those of this backbone?"
+                            f"for {records[done + int(fits.long().argmin())].path}: are its weights those of this backbone?"
                         )
-                    array[:, done : done + len(images)] = values.cpu().numpy()
-                done += len(images)
-                bar.update(len(images))
-                if done - saved >= SAVE_EVERY or done == len(paths):
-                    for array in arrays.values():
-                        array.flush()
+                    arrays[name][:, done : done + len(batch)] = values.cpu().numpy()
+                done += len(batch)
+                bar.update(len(batch))
+                if done - saved >= SAVE_EVERY or done == count:
+                    for name in arrays:
+                        arrays[name].flush()
                     write_json(partial / INFO, {"done": done})
                     saved = done
     except ValueError:
@@ -379,8 +357,8 @@ def _encode(
         raise
     finally:
         encoder.train(training)
-    del arrays, array  # Windows renames no folder with open files
-    write_json(partial / INFO, {"key": key, "crc32": _checksums(partial, progress)})
+    arrays.clear()  # Windows renames no folder with open files
+    write_json(partial / INFO, {"key": key, "done": count, "crc32": _checksums(partial, progress)})
     partial.replace(folder)
 
 

@@ -1,12 +1,10 @@
-"""Crop-Forwarding: an image as tiles and as a whole, through one encoder in one batched pass. Taught in notebook 08.
+"""Encoders around an encoder: `CropEncoder` looks at tiles as well, `DetailEncoder` adds colours and places.
 
-At level 2 an image of 896 pixels is seen five times at 448: four tiles, in which small things are large, and the
-whole. The tokens of all views stand in one row, so whatever reads a grid reads them as a longer one.
+Crop-Forwarding: at level 2 an image of 896 pixels is seen five times at 448, as four tiles, in which small things are
+large, and as a whole. One batched pass encodes all views, and their tokens form one longer grid.
 
-What a classifier's features tend to lose: the colours in every grid cell, and where the cell is. Notebook 07.
-
-A network that was trained to name things may forget their colour, and a mean over the grid forgets who stands on the
-left. A sentence says both. This wrapper computes them from the pixels and appends them to every cell.
+Details: a network that was trained to name things may forget their colour, and a mean over the grid forgets what is
+on the left. A sentence says both, so they are computed from the pixels and appended to every cell.
 """
 
 from __future__ import annotations
@@ -25,9 +23,15 @@ from helpers.encoders.encoder import Encoder, build_encoder, require_images
 
 GridSize = tuple[int, int]
 
+LEVELS = 3  # of red, green and blue: 27 colours
+OCTAVES = 3  # wavelengths of the place: four, two and one times the image's side
+
+
+# --- crops -----------------------------------------------------------------------------------------------------
+
 
 def num_views(level: int) -> int:
-    """Pictures that the encoder sees of one image: level² tiles and the whole; at level 0 the whole alone."""
+    """Views of one image: level² tiles and the whole image; at level 0 only the whole."""
     if level < 0:
         raise ValueError(
             f"the crop level is {level}, expected 0 (no crops), or 1, 2, 3 for that many tiles a side"
@@ -38,9 +42,8 @@ def num_views(level: int) -> int:
 def cut(images: Tensor, level: int, tile_size: int) -> Tensor:
     """Images (B, 3, S, S) float -> their views (B, num_views, 3, t, t): tiles row by row, then the whole image.
 
-    tile_size: t, the side of a view. The image is resized to level * t once (not at all where S is that already)
-    and cut there: nothing at its right and lower edge is lost, whatever S. Tiles do not overlap. The whole image is
-    resized to t with antialiasing. At level 1 the only tile is the whole image once more.
+    tile_size: t, the side of a view. The image is resized to level * t and then cut, so nothing at its right and
+    lower edge is lost. Tiles do not overlap. At level 1 the only tile is the whole image again.
     """
     whole = _resize(images, tile_size).unsqueeze(1)
     if num_views(level) == 1:
@@ -52,10 +55,10 @@ def cut(images: Tensor, level: int, tile_size: int) -> Tensor:
 
 
 def token_boxes(level: int, cells: GridSize, image_size: tuple[float, float] = (1.0, 1.0)) -> Tensor:
-    """Where on the image each token of a `CropEncoder` stands: (N, 4) float32, x, y, width, height.
+    """Where on the image each token of a `CropEncoder` is: (N, 4) float32, x, y, width, height.
 
-    cells: (h, w) of one view. image_size: (width, height) of the image in the unit that is wanted: pixels of the
-    original for boxes like `records.Box`; by default everything is in fractions of the image.
+    cells: (h, w) of one view. image_size: (width, height) of the image in pixels, for boxes like `records.Box`; by
+    default boxes are in fractions of the image.
     """
     (h, w), (width, height) = cells, image_size
     views = [(level, row, column) for row in range(level) for column in range(level)] + [(1, 0, 0)]
@@ -72,7 +75,7 @@ def on_image(weights: Tensor, level: int, cells: GridSize) -> Tensor:
     """Weights of the tokens (…, N) as one map of the image (…, h * level, w * level) with the same sum.
 
     A cell of a tile is a cell of the map; a cell of the whole view spreads its weight evenly over the level² cells
-    that it covers. Draw it with `attention_plots.overlay`. cells: (h, w) of one view.
+    that it covers. Draw it with `plots.draw_attention`. cells: (h, w) of one view.
     """
     h, w = cells
     count, tiles = num_views(level) * h * w, num_views(level) - 1
@@ -92,10 +95,10 @@ def on_image(weights: Tensor, level: int, cells: GridSize) -> Tensor:
 
 
 def sine_code(boxes: Tensor, size: int) -> Tensor:
-    """Sines and cosines of where the centres of boxes (N, 4) are, in fractions of the image: (N, size).
+    """Sines and cosines of the centres of boxes (N, 4) in fractions of the image: (N, size).
 
-    The first half of the code is of y, the second of x; wavelengths from 1 to 10000 times the image's side. Carion
-    et al., End-to-End Object Detection with Transformers, ECCV 2020. Raises ValueError for a size not divisible by 4.
+    First y, then x, at wavelengths from 1 to 10000 times the image's side (Carion et al., End-to-End Object Detection
+    with Transformers, ECCV 2020). Raises ValueError for a size not divisible by 4.
     """
     if size % 4:
         raise ValueError(f"a position code needs a multiple of 4 numbers, found {size}")
@@ -106,7 +109,7 @@ def sine_code(boxes: Tensor, size: int) -> Tensor:
 
 
 class AroundEncoder(nn.Module):
-    """What wraps an `encoder` and has no parameters of its own."""
+    """A wrapper of an `encoder` without parameters of its own."""
 
     encoder: nn.Module
 
@@ -122,17 +125,16 @@ class AroundEncoder(nn.Module):
 
 
 class CropEncoder(AroundEncoder):
-    """An encoder that also looks at tiles; used wherever an `Encoder` is. Taught in notebook 08.
+    """An encoder that also looks at tiles; used wherever an `Encoder` is.
 
-    encoder:    what sees a view; t is its image size.
-    level:      tiles a side, see `cut`.
+    encoder:    encodes a view; t is its image size.
+    level:      tiles per side, see `cut`.
     image_size: S, the side in pixels of the images it gets (default: level * t).
+    views:      num_views(level). A batch of B images is a batch of B * views for the encoder.
 
-    Its grid (B, N, D) has the tokens of all views, N = num_views * h * w; `boxes` and `on_image` say where they are.
-    As a picture they are the views below one another, so grid_size is (num_views * h, w). pooled is the mean of
-    all tokens. Level and t are part of its name, and S of its preprocessing: the feature cache tells them apart.
-
-    A batch of B images is a batch of B * num_views for the encoder: make it that much smaller.
+    Its grid (B, N, D) has the tokens of all views, N = views * h * w; `boxes` and `on_image` say where they are.
+    Drawn as a picture, the views are below one another: grid_size is (views * h, w). pooled is the mean of all
+    tokens. The name has level and t, and the preprocessing S, so the feature cache keeps them apart.
     """
 
     def __init__(self, encoder: Encoder, level: int, *, image_size: int | None = None) -> None:
@@ -174,10 +176,10 @@ def build_crop_encoder(
     image_size: int | None = None,
     freeze: bool | str = True,
 ) -> Encoder | CropEncoder:
-    """`encoders.build_encoder`, looking at tiles too where level is above 0.
+    """`encoder.build_encoder`; with a level above 0, a `CropEncoder` around it.
 
     image_size: S, the side of the whole image in pixels; a view then has S // level. 896 with level 2 and 1344 with
-        level 3 give views of 448 (default: views of the backbone's own size). Level 0 is the plain encoder.
+        level 3 give views of 448 (default: views of the backbone's own size).
     """
     tile = image_size if image_size is None else image_size // max(level, 1)
     encoder = build_encoder(name, weights=weights, image_size=tile, freeze=freeze)
@@ -195,19 +197,16 @@ def _resize(images: Tensor, size: int) -> Tensor:
     return interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
-LEVELS = 3  # of red, green and blue: 27 colours
-
-
-OCTAVES = 3  # wavelengths of the place: four, two and one times the image's side
+# --- details ---------------------------------------------------------------------------------------------------
 
 
 def colour_shares(images: Tensor, cells: tuple[int, int], levels: int = LEVELS) -> Tensor:
     """How much of each cell has which colour: images (B, 3, H, W) in 0..1 -> (B, L, levels³), row by row.
 
-    A histogram of the cell's pixels (Swain and Ballard, "Color Indexing", IJCV 1991) whose bins have soft edges: the
-    bins stand at the points of a grid of levels a channel, and a pixel between two levels belongs to both, in shares
-    that sum to 1. So the shares of a cell sum to 1, too. cells: (h, w), L = h * w. The last number runs over blue
-    fastest, then green. A mean would mix the red of a car with the grey of its street; here both are seen.
+    A histogram of the cell's pixels (Swain and Ballard, "Color Indexing", IJCV 1991) with soft bins: there are
+    `levels` levels per channel, and a pixel between two levels counts for both, in shares that sum to 1. So do the
+    shares of a cell. cells: (h, w), L = h * w. The last dimension runs over blue fastest, then green. A mean would mix
+    the red of a car with the grey of its street.
     """
     steps = torch.arange(levels, device=images.device).view(-1, 1, 1)
     # (B, 3, levels, H, W): 1 at the level itself, falling to 0 at the next one on either side.
@@ -220,7 +219,7 @@ def colour_shares(images: Tensor, cells: tuple[int, int], levels: int = LEVELS) 
 
 
 def place_code(boxes: Tensor, octaves: int = OCTAVES) -> Tensor:
-    """Where the centres of boxes (N, 4) in fractions of the image are: (N, 2 + 4 * octaves) float32.
+    """The centres of boxes (N, 4) in fractions of the image as numbers: (N, 2 + 4 * octaves) float32.
 
     x and y from -1 to 1 (left to right, top to bottom); then the sines, then the cosines of both, at wavelengths of
     4, 2, 1, … times the image's side (the code of Mildenhall et al., "NeRF", ECCV 2020, from a longer wave on).
@@ -231,13 +230,13 @@ def place_code(boxes: Tensor, octaves: int = OCTAVES) -> Tensor:
 
 
 class DetailEncoder(AroundEncoder):
-    """An encoder whose cells also tell their colours and their place; used wherever an `Encoder` is. Notebook 07.
+    """An encoder whose cells also have their colours and their place; used wherever an `Encoder` is.
 
-    encoder: an `Encoder` or a `CropEncoder`; it may be frozen or learn. What is appended has no parameters.
+    encoder: an `Encoder` or a `CropEncoder`, frozen or not.
 
-    D grows by 27 `colour_shares` and 14 numbers of `place_code`; the tokens of crops have the colours of their tile
-    and their place on the whole image. pooled stays the mean of the cells. The name says what was added: the feature
-    cache tells the two apart.
+    D grows by 27 `colour_shares` and 14 numbers of `place_code`. The tokens of crops have the colours of their tile
+    and their place on the whole image. pooled stays the mean of the cells. The name has what was added, so the
+    feature cache keeps them apart.
     """
 
     def __init__(self, encoder: Encoder | CropEncoder) -> None:
@@ -271,7 +270,7 @@ AnyEncoder = Encoder | CropEncoder | DetailEncoder
 
 
 def backbone_name(encoder: AnyEncoder) -> str:
-    """The name to give to `build_encoder`, without what wraps the backbone."""
+    """The name to give to `build_encoder`, without the wrappers."""
     while not isinstance(encoder, Encoder):
         encoder = encoder.encoder
     return encoder.name

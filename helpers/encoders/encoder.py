@@ -1,7 +1,7 @@
-"""Image -> features: a pretrained CNN or transformer without its classifier. Taught in notebook 02.
+"""Image -> features: a pretrained CNN or transformer without its classifier.
 
 Any torchvision backbone by name, any timm one as "timm:<name>", and the course's own "scenes_cnn". The last
-feature map becomes the grid, one vector a cell; its mean is the pooled vector, one an image.
+feature map becomes the grid, one vector per cell. Its mean is the pooled vector, one per image.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from helpers.encoders.backbones import Backbone, build_backbone, weights_id
 
 
 class Encoder(nn.Module):
-    """A backbone whose answer is `Features`. Made by `build_encoder`. Taught in notebook 02.
+    """A backbone that returns `Features`. Made by `build_encoder`.
 
     name:          the backbone's name, as given to `build_encoder`.
-    dim:           D, the numbers a grid cell.
+    dim:           D, numbers per grid cell.
     grid_size:     (h, w), the grid's rows and columns; L = h * w.
-    preprocessing: what the images must have gone through (`transforms.eval_transform` does it).
-    frozen:        True where no parameter learns; the forward pass then keeps no gradients, not even to the
-                   images (use freeze=False for saliency maps).
+    image_size:    S, the side of the images in pixels.
+    preprocessing: what the images must have gone through (`images.eval_transform` does it).
+    frozen:        no parameter learns. The forward pass then keeps no gradients, not even to the images (use
+                   freeze=False for saliency maps).
     """
 
     def __init__(self, name: str, backbone: Backbone, *, freeze: bool | str = True) -> None:
@@ -41,29 +42,31 @@ class Encoder(nn.Module):
         self.set_freeze(freeze)
 
     def set_freeze(self, freeze: bool | str) -> None:
-        """Choose what learns; batch-norm and dropout of what does not stay in eval mode, whatever `train()` says.
+        """Choose what learns. Batch-norm and dropout of frozen modules stay in eval mode, whatever `train()` says.
 
         freeze: True, nothing learns; False, everything; or the dotted name of a part, such as "layer3" or
             "features.10": everything up to and including it is frozen, in the order of the network.
 
         Raises ValueError for a name that the backbone does not have.
         """
-        order = [name for name, _ in self.trunk.named_modules()]
-        if freeze is False:
-            modules = owners = frozenset[str]()
-        elif freeze is True:
-            modules = owners = frozenset(order)
-        elif freeze not in order[1:]:
-            parts = ", ".join(name for name, _ in self.trunk.named_children())
-            raise ValueError(
-                f"{self.name} has no part {freeze!r} to freeze up to. It has {parts}, and their parts"
-            )
+        names = [name for name, _ in self.trunk.named_modules()]
+        if isinstance(freeze, str):
+            if freeze not in names[1:]:
+                parts = ", ".join(name for name, _ in self.trunk.named_children())
+                raise ValueError(
+                    f"{self.name} has no part {freeze!r} to freeze up to. It has {parts}, and their parts"
+                )
+            inside = [name for name in names if name == freeze or name.startswith(f"{freeze}.")]
+            frozen = set(names[: names.index(inside[-1]) + 1])
+            # What holds the part also holds later modules, so it is no frozen module. Its own parameters freeze:
+            # they are used before the part (the position table of a transformer).
+            holders = {"", *(freeze[:i] for i, letter in enumerate(freeze) if letter == ".")}
         else:
-            modules, owners = _up_to(order, freeze)
+            frozen, holders = set(names) if freeze else set(), set()
         for name, module in self.trunk.named_modules():
             for parameter in module.parameters(recurse=False):
-                parameter.requires_grad_(name not in owners)
-        self._frozen_modules = modules
+                parameter.requires_grad_(name not in frozen)
+        self._frozen_modules = frozen - holders
         self.train(self.training)
 
     @property
@@ -73,14 +76,11 @@ class Encoder(nn.Module):
 
     @property
     def weights_id(self) -> str:
-        """sha256 over the names, dtypes, shapes and values of all parameters and buffers, as they are now.
-
-        The same on every device and in every memory format. About 1 ms a megabyte of weights.
-        """
+        """`backbones.weights_id` of all parameters and buffers, as they are now."""
         return weights_id(self.trunk.state_dict())
 
     def train(self, mode: bool = True) -> Encoder:
-        """Train mode for what learns; what is frozen stays in eval mode."""
+        """Train mode for what learns; frozen modules stay in eval mode."""
         super().train(mode)
         for name, module in self.trunk.named_modules():
             if name in self._frozen_modules:
@@ -90,7 +90,7 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> Features:
         """Images (B, 3, S, S) float, preprocessed -> pooled (B, D) and grid (B, L, D), row by row.
 
-        Features are float32 also under autocast: a mean of hundreds of cells in bfloat16 loses digits.
+        Features are float32 under autocast too: a mean of hundreds of cells in bfloat16 loses digits.
         Raises ValueError for images of another shape or type.
         """
         require_images(images, self.image_size, self.name)
@@ -103,24 +103,13 @@ class Encoder(nn.Module):
 
 
 def require_images(images: Tensor, size: int, name: str) -> None:
-    """Raise ValueError unless these are float images (B, 3, size, size); name: of the encoder they are for."""
+    """Raise ValueError unless these are float images (B, 3, size, size); name: of the encoder that gets them."""
     if images.ndim != 4 or images.shape[1:] != (3, size, size) or not images.is_floating_point():
         raise ValueError(
             f"{name} expects float images of shape (B, 3, {size}, {size}), found {images.dtype} of shape "
             f"{tuple(images.shape)}: prepare them with eval_transform(encoder.preprocessing), or build the encoder "
             "with image_size="
         )
-
-
-def _up_to(order: list[str], part: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The modules before `part` and in it, and the modules whose own parameters freeze with them.
-
-    order: the names of all modules of the network, in its order. What holds the part also holds later ones, so it is
-    no frozen module, but its own parameters are used before the part (the position table of a transformer).
-    """
-    holders = {"", *(part[:i] for i, letter in enumerate(part) if letter == ".")}
-    last = max(i for i, name in enumerate(order) if name == part or name.startswith(f"{part}."))
-    return frozenset(order[: last + 1]) - holders, frozenset(order[: last + 1])
 
 
 def build_encoder(
@@ -130,19 +119,16 @@ def build_encoder(
     image_size: int | None = None,
     freeze: bool | str = True,
 ) -> Encoder:
-    """An encoder by the name of its backbone. Taught in notebook 02.
+    """An encoder by the name of its backbone, on the CPU, in train mode except for what is frozen.
 
     Args:
         name: a torchvision classifier ("resnet50", "mobilenet_v2", "vit_b_16", …), a timm network with
             "timm:" before its name ("timm:tresnet_m"), or "scenes_cnn".
         weights: "imagenet" (downloaded once by torchvision or timm), "scenes" (those of scenes_cnn, shipped),
             None (random: call `torch.manual_seed` first), or a file, .pth or .safetensors. The file must hold
-            every tensor of the backbone in its shape; a classifier in it is ignored; half precision is cast.
+            every tensor of the backbone in its shape. A classifier in it is ignored, half precision is cast.
         image_size: side of the images in pixels (default: what the weights were trained with).
         freeze: see `Encoder.set_freeze`.
-
-    Returns:
-        The encoder, on the CPU, in train mode as far as it is not frozen.
 
     Raises:
         ValueError: an unknown name or part, a file that does not fit, a size that the backbone cannot take.

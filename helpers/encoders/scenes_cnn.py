@@ -1,8 +1,8 @@
-"""A small CNN for the embedded scenes, shipped with its weights so that every notebook runs at once.
+"""A small CNN for the embedded scenes, shipped with its weights so that the course runs without a download.
 
-It sees 128x128 images and answers with an 8x8 grid of 192 numbers a cell: residual blocks (He et al., Deep
-Residual Learning, CVPR 2016), the last two with depthwise convolutions (Sandler et al., MobileNetV2, CVPR 2018)
-to stay small. Trained by `benchmarks/pretrain_scenes_cnn.py` on scenes of its own. Taught in notebook 02.
+From 128x128 images it makes an 8x8 grid with 192 numbers per cell: residual blocks (He et al., Deep Residual Learning,
+CVPR 2016), the last two with depthwise convolutions (Sandler et al., MobileNetV2, CVPR 2018) to stay small. Trained by
+`benchmarks/pretrain_scenes_cnn.py` on scenes of its own.
 """
 
 from __future__ import annotations
@@ -18,15 +18,9 @@ from torch import Tensor, nn
 from helpers.data.files import DATA, read_json, replacing, write_json
 
 WEIGHTS = "scenes_cnn.safetensors"
-
-
 CHECKSUMS = "checksums.json"
-
-
-DIM = 192  # D, the numbers a grid cell
-
-
-STRIDE = 16  # image pixels a grid cell, on each side
+DIM = 192  # D, numbers per grid cell
+STRIDE = 16  # image pixels per grid cell, on each side
 
 
 class ScenesCNN(nn.Sequential):
@@ -63,9 +57,9 @@ def plain(channels: int) -> nn.Sequential:
 
 
 def inverted(channels: int) -> nn.Sequential:
-    """A 5x5 convolution of every channel by itself, between two of 1x1 that mix the channels.
+    """A 5x5 convolution of each channel alone, between two of 1x1 that mix the channels.
 
-    At S/16, 5x5 lets a cell see 64 pixels around it: what stands next to a thing decides some labels.
+    At S/16, 5x5 lets a cell see 64 pixels around it: some labels depend on what is next to a thing.
     """
     hidden = channels * 3 // 2
     return nn.Sequential(
@@ -78,7 +72,7 @@ def inverted(channels: int) -> nn.Sequential:
 def conv_norm(
     channels: int, out: int, *, kernel: int = 3, stride: int = 1, groups: int = 1, activation: bool = True
 ) -> nn.Sequential:
-    """Convolution, batch-norm and, as a rule, ReLU: (B, channels, h, w) to (B, out, h/stride, w/stride)."""
+    """Convolution, batch-norm and ReLU (unless activation=False): (B, channels, h, w) to (B, out, h/stride, w/stride)."""
     layers = [
         nn.Conv2d(channels, out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(out),
@@ -89,13 +83,13 @@ def conv_norm(
 def read_scenes_weights(folder: Path | str = DATA) -> dict[str, Tensor]:
     """Names and tensors of the shipped weights, after checking the file's sha256.
 
-    Raises FileNotFoundError where the file or its checksum is absent, ValueError where they do not agree.
+    Raises FileNotFoundError if the file or its checksum is missing, ValueError if they do not agree.
     """
     path, checksums = Path(folder) / WEIGHTS, Path(folder) / CHECKSUMS
     restore = f"restore both from the repository (git checkout data/{WEIGHTS} data/{CHECKSUMS})"
     if not path.is_file() or not checksums.is_file():
         raise FileNotFoundError(
-            f"{path} or its {CHECKSUMS} is absent: {restore}, or train the network anew with "
+            f"{path} or its {CHECKSUMS} is absent: {restore}, or train the network again with "
             "python -m benchmarks.pretrain_scenes_cnn"
         )
     expected = read_json(checksums).get(WEIGHTS)
@@ -109,10 +103,10 @@ def read_scenes_weights(folder: Path | str = DATA) -> dict[str, Tensor]:
 
 
 def write_scenes_weights(network: nn.Module, metadata: Mapping[str, str], folder: Path | str = DATA) -> Path:
-    """Write a network's weights as the ones to ship, and their sha256 beside them.
+    """Write a network's weights for shipping, and their sha256 beside them. metadata: text about the training.
 
-    Convolutions are stored as float16 (half the size; the error is far below that of training), the statistics
-    of batch-norm as they are, for a variance may be too small for float16. metadata: text about the training.
+    Convolutions are stored as float16 (half the size; the error is far below that of training), the statistics of
+    batch-norm as float32, because a variance may be too small for float16.
     """
     state = {
         name: (value.half() if value.ndim > 1 else value).detach().cpu().contiguous()

@@ -260,9 +260,12 @@ def test_killed_run_is_resumed(cache, counted, encoder, expected, monkeypatch, b
 def test_damaged_partial_folder_is_begun_again(cache, counted, expected):
     folder = cache().directory
     partial = folder.rename(f"{folder}.partial")
+    counted.clear()
+    close(cache().grid, expected[0].grid)
+    assert not counted  # everything was done but the new name
+    folder.rename(partial)
     (partial / "features.json").write_text('{"done": 8}')
     (partial / "grid.npy").write_bytes(b"")
-    counted.clear()
     close(cache().grid, expected[0].grid)
     assert sum(counted) == N
 
