@@ -1,7 +1,8 @@
-"""Crop-Forwarding: every pixel is in the tile where it belongs, in one pass, and its tokens know where they are."""
+"""Wrappers: every pixel is in its tile, colours and places are those of the cells, and the cache tells them apart."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
+from helpers.data.batches import Batch
 from helpers.data.images import Preprocessing, eval_transform
 from helpers.data.labels import Vocabulary
 from helpers.data.records import Record
@@ -19,27 +21,58 @@ from helpers.encoders.backbones import Backbone
 from helpers.encoders.cache import FeatureDataset, encode_records
 from helpers.encoders.crops import (
     CropEncoder,
+    DetailEncoder,
+    backbone_name,
     build_crop_encoder,
+    colour_shares,
     cut,
     layout,
     num_views,
     on_image,
+    place_code,
     token_boxes,
 )
 from helpers.encoders.encoder import Encoder
+from helpers.systems.registry import build
+from helpers.training.checkpoints import load_checkpoint, save_checkpoint
 
-CELL = 4  # pixels a cell of the toy encoder
+CELL = 4  # pixels per cell of the toy encoder
+RED, GREEN, BLUE, GREY, WHITE = 18, 6, 2, 13, 26  # of 27: 9 * red + 3 * green + blue, each 0, 1 or 2
+ADDED = 27 + 14
 
 
-def toy_encoder(tile_size: int = 8) -> Encoder:
-    """An encoder whose cells are the mean colours of their 4x4 pixels: what it sees can be computed by hand."""
+def toy_encoder(size: int = 8, *, mean=(0, 0, 0), std=(1, 1, 1)) -> Encoder:
+    """An encoder whose cells are the mean colours of their 4x4 pixels: its features can be computed by hand."""
     trunk = nn.Conv2d(3, 3, CELL, stride=CELL, bias=False)
     with torch.no_grad():
-        trunk.weight.zero_()
-        for channel in range(3):
-            trunk.weight[channel, channel] = 1 / CELL**2
-    preprocessing = Preprocessing(size=tile_size, mean=(0, 0, 0), std=(1, 1, 1))
+        trunk.weight.copy_(torch.eye(3)[:, :, None, None].expand(3, 3, CELL, CELL) / CELL**2)
+    preprocessing = Preprocessing(size=size, mean=mean, std=std)
     return Encoder("toy", Backbone(trunk, lambda net, images: net(images), preprocessing))
+
+
+def odd_encoder(size: int = 8) -> Encoder:
+    """The toy encoder, normalised as no other network does it."""
+    return toy_encoder(size, mean=(0.2, 0.4, 0.6), std=(0.3, 0.5, 0.7))
+
+
+def normalised(pixels: Tensor, encoder) -> Tensor:
+    """Pixels (B, 3, H, W) in 0..1 as the encoder gets them."""
+    p = encoder.preprocessing
+    return (pixels - torch.tensor(p.mean).view(3, 1, 1)) / torch.tensor(p.std).view(3, 1, 1)
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> list[Record]:
+    """Five pictures of coloured noise."""
+    result = []
+    for i in range(5):
+        pixels = np.random.default_rng(i).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        result.append(Record(tmp_path / f"{i}.png", ("tree",) * (i % 2)))
+    return result
+
+
+# --- crops -----------------------------------------------------------------------------------------------------
 
 
 def patch_mean(image: Tensor, box: Tensor) -> Tensor:
@@ -165,46 +198,145 @@ def test_what_cannot_work_is_refused() -> None:
         on_image(torch.rand(4), 2, (2, 2))
 
 
-@pytest.fixture
-def records(tmp_path: Path) -> list[Record]:
-    """Five pictures of coloured noise."""
-    result = []
-    for i in range(5):
-        pixels = np.random.default_rng(i).integers(0, 256, (24, 24, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
-        result.append(Record(tmp_path / f"{i}.png", ("tree",) * (i % 2)))
-    return result
+# --- details ---------------------------------------------------------------------------------------------------
 
 
-def test_the_feature_cache_keeps_crop_tokens_and_tells_levels_apart(records, tmp_path: Path) -> None:
+@given(levels=st.integers(2, 4), rows=st.integers(1, 3), columns=st.integers(1, 3), seed=st.integers(0, 99))
+def test_the_shares_are_those_of_a_loop_over_pixels(levels: int, rows: int, columns: int, seed: int) -> None:
+    images = torch.rand(2, 3, rows * 2, columns * 3, generator=torch.Generator().manual_seed(seed))
+    expected = torch.zeros(2, rows * columns, levels**3)
+    for b in range(2):
+        for y in range(rows * 2):
+            for x in range(columns * 3):
+                pixel = images[b, :, y, x] * (levels - 1)
+                for bins in np.ndindex(levels, levels, levels):
+                    share = math.prod(
+                        max(0.0, 1 - abs(float(p) - i)) for p, i in zip(pixel, bins, strict=True)
+                    )
+                    number = (bins[0] * levels + bins[1]) * levels + bins[2]
+                    expected[b, (y // 2) * columns + x // 3, number] += share / 6
+    found = colour_shares(images, (rows, columns), levels)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.sum(2), torch.ones(2, rows * columns))
+
+
+def test_planted_colours_are_found_in_their_cells() -> None:
+    """A half-red, half-white cell has both colours and no pink, which is what its mean would be."""
+    encoder = DetailEncoder(odd_encoder())
+    pixels = torch.zeros(1, 3, 8, 8)
+    pixels[0, 0, :4, :4] = 1  # top left: red
+    pixels[0, 1, :4, 4:] = 1  # top right: green
+    pixels[0, 2, 4:, :4] = 1  # bottom left: blue
+    pixels[0, :, 4:6, 4:], pixels[0, 0, 6:, 4:] = 1, 1  # bottom right: white over red
+    grid = encoder(normalised(pixels, encoder)).grid[0, :, 3:30]
+    for cell, colour in enumerate((RED, GREEN, BLUE)):
+        assert grid[cell, colour] == pytest.approx(1, abs=1e-5)
+    assert grid[3, [WHITE, RED]].tolist() == pytest.approx([0.5, 0.5], abs=1e-5)
+    grey = encoder(normalised(torch.full((1, 3, 8, 8), 0.5), encoder)).grid[0, :, 3 + GREY]
+    assert grey.tolist() == pytest.approx([1] * 4, abs=1e-5)
+
+
+def test_places_run_row_by_row() -> None:
+    encoder = DetailEncoder(odd_encoder(12))
+    place = encoder(torch.zeros(2, 3, 12, 12)).grid[1, :, 30:]
+    third = 2 / 3
+    assert place[:, 0].tolist() == pytest.approx([-third, 0, third] * 3)
+    assert place[:, 1].tolist() == pytest.approx([-third] * 3 + [0] * 3 + [third] * 3)
+    assert place[4, 2:5].tolist() == pytest.approx([math.sin(math.pi / 4), 1, 0], abs=1e-6)  # x = 1/2
+    assert len({tuple(row) for row in place.tolist()}) == 9
+    assert place_code(torch.tensor([[0.2, 0.4, 0.1, 0.2]]), 0).tolist() == [pytest.approx([-0.5, 0.0])]
+
+
+def test_what_the_encoder_says_stays_and_pooled_is_the_mean() -> None:
+    plain = odd_encoder()
+    encoder = DetailEncoder(plain)
+    images = torch.randn(3, 3, 8, 8)
+    found = encoder(images)
+    assert found.grid.shape == (3, 4, encoder.dim) == (3, 4, 3 + ADDED)
+    assert torch.equal(found.grid[:, :, :3], plain(images).grid)
+    torch.testing.assert_close(found.pooled, found.grid.mean(1))
+    torch.testing.assert_close(encoder(images[1:2]).grid[0], found.grid[1])  # a batch is its samples
+    with pytest.raises(ValueError, match=r"shape \(B, 3, 8, 8\)"):
+        encoder(torch.rand(1, 3, 4, 4))
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_tokens_of_crops_have_the_colours_of_their_tile(level: int) -> None:
+    crops = CropEncoder(odd_encoder(), level)
+    encoder = DetailEncoder(crops)
+    size = crops.image_size
+    pixels = torch.zeros(1, 3, size, size)
+    pixels[0, 0, :, size // 2 :] = 1  # the right half is red
+    grid = encoder(normalised(pixels, encoder)).grid
+    assert grid.shape == (1, len(crops.boxes), encoder.dim)
+    assert torch.equal(grid[..., :3], crops(normalised(pixels, encoder)).grid)
+    right = crops.boxes[:, 0] + crops.boxes[:, 2] / 2 > 0.5
+    assert ((grid[0, :, 3 + RED] > 0.5) == right).all()
+    assert ((grid[0, :, 30] > 0) == right).all()
+    assert layout(encoder) == (level, (2, 2)) and encoder.grid_size == crops.grid_size
+    torch.testing.assert_close(grid[0, :, 30:], place_code(token_boxes(level, (2, 2))))
+
+
+# --- both ------------------------------------------------------------------------------------------------------
+
+
+def test_the_feature_cache_keeps_the_tokens_and_tells_encoders_apart(records, tmp_path: Path) -> None:
+    encoders = [
+        CropEncoder(odd_encoder(), level, image_size=size)
+        for level, size in [(0, None), (1, None), (2, None), (2, 20), (3, None), (1, 16)]
+    ]
+    # Views of another size are other features, also where the images have the same size.
+    encoders += [CropEncoder(odd_encoder(16), 1, image_size=16), DetailEncoder(odd_encoder())]
     folders = set()
-    for level, image_size in [(0, None), (1, None), (2, None), (2, 20), (3, None)]:
-        encoder = CropEncoder(toy_encoder(), level, image_size=image_size)
+    for encoder in encoders:
         cached = encode_records(encoder, records, tmp_path / "cache", flip=True, progress=False)
         transform = eval_transform(encoder.preprocessing)
         images = torch.stack([transform(Image.open(record.path)) for record in records])
         expected = encoder(images)
-        assert np.abs(cached.grid - expected.grid.numpy()).max() < 1e-3
-        assert np.abs(cached.pooled - expected.pooled.numpy()).max() < 1e-3
+        assert np.abs(cached.grid - expected.grid.numpy()).max() < 2e-3
+        assert np.abs(cached.pooled - expected.pooled.numpy()).max() < 2e-3
         mirrored = cached.read(torch.arange(5), 1)
-        assert torch.allclose(mirrored.grid, encoder(images.flip(-1)).grid, atol=1e-3)
+        torch.testing.assert_close(mirrored.grid, encoder(images.flip(-1)).grid, atol=2e-3, rtol=0)
         folders.add(cached.directory)
         batch = FeatureDataset(cached, records, Vocabulary(["tree"])).__getitems__([3, 1])
-        assert batch.features.grid.shape == (2, num_views(level) * 4, 3)
-    assert len(folders) == 5
-    # Views of another size are other features, also where the images have the same size.
-    larger = CropEncoder(toy_encoder(16), 1, image_size=16)
-    smaller = CropEncoder(toy_encoder(8), 1, image_size=16)
-    two = {
-        encode_records(e, records, tmp_path / "cache", progress=False).directory for e in (larger, smaller)
-    }
-    assert len(two) == 2
+        assert batch.features.grid.shape == (2, math.prod(encoder.grid_size), encoder.dim)
+    assert len(folders) == len(encoders)
+    again = encode_records(
+        DetailEncoder(odd_encoder()), records, tmp_path / "cache", flip=True, progress=False
+    )
+    assert again.directory in folders
 
 
-def test_freezing_and_training_reach_the_encoder() -> None:
-    frozen = build_crop_encoder("scenes_cnn", 2, weights=None, image_size=64)
-    assert frozen.frozen and not frozen.train().encoder.trunk.training
-    learns = build_crop_encoder("scenes_cnn", 2, weights=None, image_size=64, freeze=False)
+@pytest.mark.parametrize("details", [False, True])
+def test_it_is_frozen_or_learns_as_the_encoder_does(details: bool) -> None:
+    def encoder(freeze: bool):
+        crops = build_crop_encoder("scenes_cnn", 2, weights=None, image_size=64, freeze=freeze)
+        return DetailEncoder(crops) if details else crops
+
+    frozen, learns = encoder(True).train(), encoder(False)
+    assert frozen.frozen and not any(m.training for m in frozen.modules() if isinstance(m, nn.BatchNorm2d))
     learns(torch.rand(2, 3, 64, 64)).grid.sum().backward()
-    assert not learns.frozen
-    assert all(p.grad is not None for p in learns.parameters())
+    assert not learns.frozen and all(p.grad is not None for p in learns.parameters())
+
+
+@pytest.mark.parametrize("level", [0, 2])
+def test_a_checkpoint_rebuilds_it(tmp_path: Path, level: int) -> None:
+    torch.manual_seed(0)
+    encoder = DetailEncoder(build_crop_encoder("scenes_cnn", level, weights=None, image_size=64)).eval()
+    assert backbone_name(encoder) == "scenes_cnn"
+    options = {"max_labels": 2, "hidden_size": 8, "embedding_size": 4, "attention_size": 4}
+    vocabulary = Vocabulary(["cat", "dog"])
+    system = build("attention", vocabulary, encoder.dim, encoder=encoder, **options).eval()
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, system, encoder, config={}, metrics={})
+    found = load_checkpoint(path).system
+    assert isinstance(found.encoder, DetailEncoder) and found.encoder.name == encoder.name
+    nothing = torch.zeros(2, dtype=torch.int64)
+    images = torch.randn(2, 3, 64, 64)
+    batch = Batch(torch.arange(2), nothing[:, None] + 2, nothing, torch.zeros(2, 2), images=images)
+    with torch.inference_mode():
+        torch.testing.assert_close(found.features(batch).grid, system.features(batch).grid)
+        torch.testing.assert_close(
+            found.predict(found.features(batch)).decoded.log_probability,
+            system.predict(system.features(batch)).decoded.log_probability,
+        )
