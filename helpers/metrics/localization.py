@@ -1,8 +1,7 @@
-"""Does a map look where the thing is? Attention and class activation maps, graded against boxes.
+"""Whether a map looks where the thing is: attention and class activation maps, graded against boxes.
 
 A grid of h x w cells lies over the whole image, whatever its size: images are squashed to a square before they are
 encoded, so cell (i, j) covers the columns j/w to (j + 1)/w and the rows i/h to (i + 1)/h of the *original* image.
-Taught in notebook 04.
 """
 
 from __future__ import annotations
@@ -71,79 +70,71 @@ class Grading:
     wrong: Counter[str]
 
 
-def coverage(boxes: Iterable[Box], image_size: tuple[int, int], grid_size: GridSize) -> Tensor:
-    """Which share of each cell lies in the boxes: (L,) float32 of 0 to 1. Taught in notebook 04.
+def coverage(boxes: Sequence[Box], image_size: tuple[int, int], grid_size: GridSize) -> Tensor:
+    """The share of each cell that lies in the boxes: (L,) float32 of 0 to 1.
 
     boxes: in pixels of the original image. image_size: its (width, height). grid_size: (h, w), L = h * w.
     Where boxes overlap, the area counts once. Raises ValueError for sizes below 1.
     """
-    (width, height), (h, w) = image_size, grid_size
-    if min(width, height, h, w) < 1:
+    h, w = grid_size
+    if min(*image_size, h, w) < 1:
         raise ValueError(f"image {image_size} and grid {grid_size} need at least one pixel and one cell")
+    columns, rows = _spans(boxes, image_size, grid_size)
     # Cut the image along all edges of cells and boxes: each piece is either in a box or not.
-    spans = [
-        (
-            (box.x / width * w, (box.x + box.width) / width * w),
-            (box.y / height * h, (box.y + box.height) / height * h),
-        )
-        for box in boxes
-    ]
-    xs = _edges((x for x, _ in spans), w)
-    ys = _edges((y for _, y in spans), h)
+    xs = torch.cat([torch.arange(w + 1), columns.flatten().clamp(0, w)]).unique()
+    ys = torch.cat([torch.arange(h + 1), rows.flatten().clamp(0, h)]).unique()
     x, y = (xs[1:] + xs[:-1]) / 2, (ys[1:] + ys[:-1]) / 2  # centres of the pieces
-    inside = torch.zeros(len(y), len(x), dtype=torch.bool)
-    for (left, right), (top, bottom) in spans:
-        inside |= ((y > top) & (y < bottom)).unsqueeze(1) & ((x > left) & (x < right)).unsqueeze(0)
-    area = inside * torch.outer(ys.diff(), xs.diff())  # in cells
+    area = _inside(x, y, columns, rows) * torch.outer(ys.diff(), xs.diff())  # in cells
     cell = y.long().unsqueeze(1) * w + x.long().unsqueeze(0)  # the cell of every piece
     covered = torch.zeros(h * w, dtype=torch.float64).index_add_(0, cell.flatten(), area.flatten())
     return covered.clamp(max=1.0).float()
 
 
-def _edges(spans: Iterable[tuple[float, float]], cells: int) -> Tensor:
-    """Edges of the cells and of the boxes, in order; in cells."""
-    edges = [float(k) for k in range(cells + 1)] + [min(max(e, 0.0), cells) for span in spans for e in span]
-    return torch.tensor(edges, dtype=torch.float64).unique()
-
-
 def hits(
     boxes: Sequence[Box], image_size: tuple[int, int], grid_size: GridSize, *, tolerance: float = 0.5
 ) -> Tensor:
-    """Which cells count as "in a box": (L,) bool. Taught in notebook 04.
+    """Which cells count as "in a box": (L,) bool.
 
     tolerance: how far the centre of a cell may be outside, in cells. 0.5, the default, takes every cell that a box
-    touches; 0 asks for the centre itself, which no cell has in a thing smaller than a cell. (The pointing game of
-    Zhang et al. gives 15 pixels.) Other arguments as in `coverage`.
+    touches; with 0 the centre itself must be inside, so a thing smaller than a cell may have no hit. (The pointing
+    game of Zhang et al. allows 15 pixels.) Other arguments as in `coverage`.
     """
-    (width, height), (h, w) = image_size, grid_size
     if tolerance < 0:
         raise ValueError(f"tolerance is {tolerance}; it is a distance in cells, 0 or more")
-    x = torch.arange(w, dtype=torch.float64) + 0.5
-    y = torch.arange(h, dtype=torch.float64) + 0.5
-    hit = torch.zeros(h, w, dtype=torch.bool)
-    for box in boxes:
-        left, right = box.x / width * w - tolerance, (box.x + box.width) / width * w + tolerance
-        top, bottom = box.y / height * h - tolerance, (box.y + box.height) / height * h + tolerance
-        # Open ends: a cell that a box's edge only meets does not count.
-        hit |= ((y > top) & (y < bottom)).unsqueeze(1) & ((x > left) & (x < right)).unsqueeze(0)
-    return hit.flatten()  # (h, w) -> (L,)
+    columns, rows = _spans(boxes, image_size, grid_size)
+    y, x = (torch.arange(n, dtype=torch.float64) + 0.5 for n in grid_size)
+    wider = torch.tensor([-tolerance, tolerance])
+    return _inside(x, y, columns + wider, rows + wider).flatten()  # (h, w) -> (L,)
+
+
+def _spans(boxes: Sequence[Box], image_size: tuple[int, int], grid_size: GridSize) -> tuple[Tensor, Tensor]:
+    """(left, right) and (top, bottom) of K boxes in cells, each (K, 2) float64."""
+    (width, height), (h, w) = image_size, grid_size
+    columns = [(box.x / width * w, (box.x + box.width) / width * w) for box in boxes]
+    rows = [(box.y / height * h, (box.y + box.height) / height * h) for box in boxes]
+    return tuple(torch.tensor(x, dtype=torch.float64).view(-1, 2) for x in (columns, rows))  # type: ignore[return-value]
+
+
+def _inside(x: Tensor, y: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
+    """Which of the points y (H,) times x (W,) lie in a box: (H, W) bool. A point on an edge is outside."""
+    across = (x > columns[:, :1]) & (x < columns[:, 1:])  # (K, W)
+    down = (y > rows[:, :1]) & (y < rows[:, 1:])  # (K, H)
+    return (down.unsqueeze(2) & across.unsqueeze(1)).any(dim=0)
 
 
 def pointing(weights: Tensor, hit: Tensor) -> float:
     """Whether the largest of weights (L,) is at a hit (L,) bool: 0 or 1, or the share of hits among equal maxima.
 
-    So a map that says nothing, with the same weight everywhere, scores what chance does.
+    So a map with the same weight everywhere scores as much as chance.
     """
-    return float(hit[weights == weights.max()].float().mean())
+    return float(hit[weights == weights.max()].double().mean())
 
 
-def grade(
-    looks: Iterable[Look], records: Sequence[Record], grid_size: GridSize, *, tolerance: float = 0.5
-) -> Grading:
-    """Grade maps against the boxes of their label. Taught in notebook 04.
+def grade(looks: Iterable[Look], records: Sequence[Record], grid_size: GridSize) -> Grading:
+    """Grade maps against the boxes of their label.
 
     looks: from `looks_of`, or class activation maps. records: the images; their files are opened for their size.
-    tolerance: see `hits`. Raises ValueError for maps of another size, negative ones or NaN.
+    Raises ValueError for maps of another size, negative ones or NaN.
     """
     sizes: dict[int, tuple[int, int]] = {}
     rows: dict[str, list[tuple[float, float, float, float]]] = defaultdict(list)
@@ -164,13 +155,11 @@ def grade(
             continue
         if look.image not in sizes:
             sizes[look.image] = open_image(record.path).size
-        hit = hits(boxes, sizes[look.image], grid_size, tolerance=tolerance)
+        hit = hits(boxes, sizes[look.image], grid_size).double()
         inside = coverage(boxes, sizes[look.image], grid_size).double()
         total = float(weights.sum())
         mass = float(weights @ inside) / total if total > 0 else float(inside.mean())
-        rows[look.label].append(
-            (pointing(weights, hit), float(hit.double().mean()), mass, float(inside.mean()))
-        )
+        rows[look.label].append((pointing(weights, hit), float(hit.mean()), mass, float(inside.mean())))
     ranked = sorted(rows, key=lambda label: -len(rows[label]))
     every = [row for label in ranked for row in rows[label]]
     return Grading(_mean(every), {label: _mean(rows[label]) for label in ranked}, placeless, wrong)
@@ -182,7 +171,7 @@ def _mean(rows: Sequence[tuple[float, float, float, float]]) -> Grade:
 
 
 def looks_of(decoded: Decoded, vocabulary: Vocabulary, *, first: int = 0) -> list[Look]:
-    """The labels of a decoding (B images) with the attention that named them; `<stop>` is left out. Notebook 04.
+    """The labels of a decoding (B images) with the attention that named them; `<stop>` is left out.
 
     first: position of the batch's first image in the list of records. Raises ValueError without attention.
     """
@@ -198,7 +187,7 @@ def looks_of(decoded: Decoded, vocabulary: Vocabulary, *, first: int = 0) -> lis
 
 
 def class_activation(weight: Tensor, grid: Tensor, labels: Tensor) -> Tensor:
-    """CAM: what every cell adds to a label's score, (B, L). Taught in notebook 04.
+    """CAM: what every cell adds to a label's score, (B, L).
 
     weight: (C, D) of a linear head on the mean of the grid. grid: (B, L, D). labels: (B,) int64.
     The score is the mean of this over the cells, plus the bias: nothing is approximated (Zhou et al., "Learning
@@ -208,7 +197,7 @@ def class_activation(weight: Tensor, grid: Tensor, labels: Tensor) -> Tensor:
 
 
 def grad_cam(logits: Callable[[Features], Tensor], grid: Tensor, labels: Tensor) -> Tensor:
-    """Grad-CAM on the grid, for any head: (B, L), at least 0. Taught in notebook 04.
+    """Grad-CAM on the grid, for any head: (B, L), at least 0.
 
     logits: `Features` of B images -> (B, C); differentiable, in eval mode. It gets the grid and its mean as the pooled
     feature, as every `Encoder` makes it. grid: (B, L, D). labels: (B,) int64, the label that the map is for.

@@ -1,8 +1,8 @@
-"""From scores to decisions: one threshold, one a class, or the top k. Taught in notebook 02.
+"""From scores to decisions: one threshold, one per label, or the top k.
 
-A label is predicted where its score is *at least* the threshold, here, while choosing and in
-`apply_thresholds` alike. Choose on a validation split: a threshold chosen on the test images makes
-their figures too good, and on the training images the scores are surer than they will be again.
+A label is predicted where its score is *at least* the threshold, here, while choosing and in `apply_thresholds` alike.
+Choose on a validation split: a threshold chosen on the test images makes their metrics too good, and on the training
+images the scores are surer than they will be again.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from helpers.metrics.label_sets import averages, image_averages
+from helpers.metrics.label_sets import averages, check_scores, check_sets, image_averages
 
 GLOBAL_METRICS = ("OF1", "CF1", "CF1_mean_of_classes", "image_F1", "exact_match")
 
 
 def apply_thresholds(scores: Tensor, thresholds: float | Tensor) -> Tensor:
-    """The labels whose score is at least the threshold, (N, C) bool. Taught in notebook 02.
+    """The labels whose score is at least the threshold, (N, C) bool.
 
-    scores: (N, C) float, finite; thresholds: a number for all classes, or (C,) one a class, on the
-    same scale as the scores. Raises ValueError for another shape or for scores that are not finite.
+    scores: (N, C) float, finite; thresholds: a number for all labels, or (C,) one per label, on the same scale as the
+    scores. Raises ValueError for another shape or for scores that are not finite.
     """
-    scores = _check_scores(scores)
+    scores = _checked(scores)
     thresholds = torch.as_tensor(thresholds, dtype=scores.dtype, device=scores.device)
     if thresholds.shape not in ((), (scores.shape[1],)):
         raise ValueError(
-            f"thresholds must be one number or ({scores.shape[1]},), one a class; "
+            f"thresholds must be one number or ({scores.shape[1]},), one per label; "
             f"found shape {tuple(thresholds.shape)}"
         )
     if thresholds.isnan().any():
@@ -34,13 +34,12 @@ def apply_thresholds(scores: Tensor, thresholds: float | Tensor) -> Tensor:
 
 
 def top_k_mask(scores: Tensor, k: int) -> Tensor:
-    """The k labels with the highest scores in each image, (N, C) bool, exactly k a row.
+    """The k labels with the highest scores in each image, (N, C) bool, exactly k per row.
 
-    scores: (N, C) float, finite. Among equal scores the lower id wins, on every device. For "top 3,
-    but only above a threshold": `top_k_mask(scores, 3) & apply_thresholds(scores, 0.5)`.
-    Raises ValueError for k outside 1..C. Taught in notebook 02.
+    scores: (N, C) float, finite. Among equal scores the lower id wins, on every device. For "top 3, but only above a
+    threshold": `top_k_mask(scores, 3) & apply_thresholds(scores, 0.5)`. Raises ValueError for k outside 1..C.
     """
-    scores = _check_scores(scores)
+    scores = _checked(scores)
     if not 1 <= k <= scores.shape[1]:
         raise ValueError(f"k must be in 1..{scores.shape[1]} (the number of labels), found {k}")
     best = scores.argsort(dim=1, descending=True, stable=True)[:, :k]  # stable: topk leaves ties open
@@ -50,60 +49,50 @@ def top_k_mask(scores: Tensor, k: int) -> Tensor:
 def choose_global(
     scores: Tensor, target: Tensor, metric: str = "OF1", *, candidates: Tensor | None = None
 ) -> float:
-    """The threshold for all classes with the best value of a metric. Taught in notebook 02.
+    """The threshold for all labels with the best value of a metric.
 
-    scores: (N, C) float, probabilities of the *validation* images; target: (N, C) bool.
-    metric: OF1, CF1, CF1_mean_of_classes, image_F1 or exact_match, as in `multilabel_metrics`.
-    candidates: (K,) float, ascending, by default 0.01 to 0.99 by 0.01; the first maximum wins.
-    Raises ValueError for another metric or shape, and for scores outside 0..1 without candidates.
+    scores: (N, C) float, probabilities of the *validation* images; target: (N, C) bool. metric: one of
+    `GLOBAL_METRICS`, as in `multilabel_metrics`. candidates: (K,) float, ascending, by default 0.01 to 0.99 by 0.01;
+    the first maximum wins. Raises ValueError for another metric or shape, and for scores outside 0..1 without
+    candidates.
     """
-    scores, target = _check_pair(scores, target)
     if metric not in GLOBAL_METRICS:
         raise ValueError(f"cannot choose a threshold by {metric!r}: use one of {', '.join(GLOBAL_METRICS)}")
-    candidates = _check_candidates(scores, candidates, default=torch.arange(1, 100) / 100)
-    if metric in ("image_F1", "exact_match"):  # the counts of the images rather than of the classes
-        scores, target = scores.T, target.T
-    tp, predicted, support = _counts_at(scores, target, candidates)
-    if metric == "exact_match":
-        values = ((tp == predicted) & (tp == support)).double().mean(dim=-1)
+    scores, target = _checked_pair(scores, target)
+    candidates = _checked_candidates(scores, candidates, default=torch.arange(1, 100) / 100)
+    if metric in ("image_F1", "exact_match"):  # from the counts of the images, not of the labels
+        values = image_averages(*_counts_at(scores.T, target.T, candidates))
     else:
-        summarise = image_averages if metric == "image_F1" else averages
-        values = summarise(tp, predicted, support)[metric]
-    return float(candidates[values.argmax()])
+        values = averages(*_counts_at(scores, target, candidates))
+    return float(candidates[values[metric].argmax()])
 
 
 def choose_mcc(
-    scores: Tensor,
-    target: Tensor,
-    *,
-    candidates: Tensor | str = "grid",
-    default: float = 0.5,
+    scores: Tensor, target: Tensor, *, candidates: Tensor | str = "grid", default: float = 0.5
 ) -> Tensor:
-    """A threshold for each class, the one with the highest Matthews correlation: (C,) float.
+    """A threshold for each label, the one with the highest Matthews correlation: (C,) float.
 
     scores: (N, C) float, probabilities of the *validation* images; target: (N, C) bool.
-    candidates: "grid", 0.05 to 0.70 by 0.05 as in the literature's Corel-5k code; "all", every
-    distinct score of the class (then any scale will do); or (K,) float, ascending. The first
-    maximum, that is the lowest threshold, wins.
-    default: for the classes where no candidate is better than another, those without a positive (or
-    a negative) above all; pass what `choose_global` found. (The literature's code gives them 0.05,
-    which predicts them for nearly every image.)
-    Raises ValueError as `choose_global` does. Taught in notebook 02.
+    candidates: "grid", 0.05 to 0.70 by 0.05 as in the literature's Corel-5k code; "all", every distinct score of the
+    label (then any scale will do); or (K,) float, ascending. The first maximum, the lowest threshold, wins.
+    default: for the labels where no candidate is better than another, above all those without a positive (or a
+    negative); pass what `choose_global` found. (The literature's code gives them 0.05, which predicts them for nearly
+    every image.) Raises ValueError as `choose_global` does.
     """
-    scores, target = _check_pair(scores, target)
+    scores, target = _checked_pair(scores, target)
     if isinstance(candidates, str) and candidates == "all":
         values, correlation, usable = _mcc_at_every_score(scores, target)
     elif isinstance(candidates, str) and candidates != "grid":
         raise ValueError(f'candidates must be "grid", "all" or a tensor, found {candidates!r}')
     else:
         given = None if isinstance(candidates, str) else candidates
-        grid = _check_candidates(scores, given, default=torch.arange(1, 15) / 20)
+        grid = _checked_candidates(scores, given, default=torch.arange(1, 15) / 20)
         tp, predicted, support = _counts_at(scores, target, grid)
         correlation = _mcc(tp, predicted, support, len(scores)).T  # (K, C) -> (C, K)
         values = grid.expand(len(correlation), -1)
         usable = torch.ones_like(correlation, dtype=torch.bool)
-    highest = correlation.masked_fill(~usable, -torch.inf).max(dim=1).values
-    lowest = correlation.masked_fill(~usable, torch.inf).min(dim=1).values
+    highest = correlation.masked_fill(~usable, -torch.inf).amax(dim=1)
+    lowest = correlation.masked_fill(~usable, torch.inf).amin(dim=1)
     # Equal up to rounding counts as equal, so that the first maximum does not hang on the last bit.
     is_best = usable & (correlation >= highest[:, None] - 1e-12)
     chosen = values.gather(1, is_best.int().argmax(dim=1, keepdim=True)).squeeze(1)  # (C,)
@@ -116,18 +105,21 @@ def _counts_at(scores: Tensor, target: Tensor, candidates: Tensor) -> tuple[Tens
     # How many candidates a score reaches; then a histogram for each column, summed from the top.
     reached = torch.searchsorted(candidates, scores.contiguous(), right=True)  # (N, C)
     cell = reached + bins * torch.arange(columns)
-    predicted = torch.bincount(cell.flatten(), minlength=columns * bins)
-    tp = torch.bincount(cell[target], minlength=columns * bins)
     tp, predicted = (
         # (C*(K+1),) -> (C, K+1); bin k+1 and those above are at least candidate k -> (K, C)
-        x.view(columns, bins).flip(1).cumsum(dim=1).flip(1)[:, 1:].T
-        for x in (tp, predicted)
+        torch.bincount(x.flatten(), minlength=columns * bins)
+        .view(columns, bins)
+        .flip(1)
+        .cumsum(1)
+        .flip(1)[:, 1:]
+        .T
+        for x in (cell[target], cell)
     )
     return tp, predicted, target.sum(dim=0)
 
 
 def _mcc_at_every_score(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Each class's scores ascending (C, N), the MCC of each as threshold, and the first of equal ones."""
+    """Each label's scores ascending (C, N), the MCC of each as threshold, and whether it is the first of equal ones."""
     values, order = scores.T.contiguous().sort(dim=1)
     hits = target.T.gather(1, order)
     tp = hits.flip(1).cumsum(dim=1).flip(1)  # positives at or above this position
@@ -145,37 +137,30 @@ def _mcc(tp: Tensor, predicted: Tensor, support: Tensor, total: int) -> Tensor:
     return torch.where(variance > 0, covariance / variance.clamp(min=1).sqrt(), 0.0)
 
 
-def _check_scores(scores: Tensor) -> Tensor:
-    if scores.ndim != 2 or not scores.numel() or not scores.is_floating_point():
-        raise ValueError(
-            f"scores must be (N, C) floating point and not empty, found {tuple(scores.shape)} {scores.dtype}"
-        )
-    if not scores.isfinite().all():
-        raise ValueError("scores hold nan or infinity: has the training diverged, or half overflowed?")
+def _checked(scores: Tensor) -> Tensor:
+    check_scores(scores)
     # Half would round the threshold itself: 0.3 in bfloat16 is 0.3008.
     return scores.detach().float() if scores.dtype in (torch.float16, torch.bfloat16) else scores.detach()
 
 
-def _check_pair(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    scores = _check_scores(scores)
-    if target.dtype != torch.bool or target.shape != scores.shape:
+def _checked_pair(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    scores = _checked(scores)
+    check_sets(target=target)
+    if target.shape != scores.shape:
         raise ValueError(
-            f"target must be bool {tuple(scores.shape)} like the scores, "
-            f"found {target.dtype} {tuple(target.shape)}"
+            f"target is {tuple(target.shape)}, scores are {tuple(scores.shape)}: they must agree"
         )
     return scores.cpu(), target.cpu()
 
 
-def _check_candidates(scores: Tensor, candidates: Tensor | None, *, default: Tensor) -> Tensor:
+def _checked_candidates(scores: Tensor, candidates: Tensor | None, *, default: Tensor) -> Tensor:
     """The candidates (K,) in the dtype of the scores."""
-    if candidates is None:
-        if scores.min() < 0 or scores.max() > 1:
-            raise ValueError(
-                f"scores are in {float(scores.min()):.3g}..{float(scores.max()):.3g}, not probabilities: "
-                "pass logits.sigmoid(), or your own candidates="
-            )
-        candidates = default
-    candidates = torch.as_tensor(candidates).to(scores)
+    if candidates is None and (scores.min() < 0 or scores.max() > 1):
+        raise ValueError(
+            f"scores are in {float(scores.min()):.3g}..{float(scores.max()):.3g}, not probabilities: "
+            "pass logits.sigmoid(), or your own candidates="
+        )
+    candidates = torch.as_tensor(default if candidates is None else candidates).to(scores)
     if candidates.ndim != 1 or not len(candidates) or bool((candidates.diff() <= 0).any()):
         raise ValueError("candidates must be (K,) numbers in ascending order, at least one")
     return candidates.contiguous()

@@ -23,20 +23,13 @@ def some(seed: int = 0, *, images: int = N, good: float = 0.8):
     return target, target == right, scores
 
 
-def again(weights: torch.Tensor, *tensors: torch.Tensor) -> dict[str, float]:
-    """The metrics of one draw, its images written out."""
-    index = torch.arange(len(weights)).repeat_interleave(weights.long())
-    return multilabel_metrics(*(x[index] for x in tensors))
-
-
 def test_every_draw_has_the_metrics_of_its_images(monkeypatch) -> None:
     monkeypatch.setattr(intervals, "CELLS", 3 * N)  # 7 draws in three pieces
     target, predicted, scores = some()
-    weights = torch.cat(list(intervals._weights(N, 7, seed=5)))
-    assert (weights.sum(1) == N).all()
+    draws = torch.randint(N, (7, N), generator=torch.Generator().manual_seed(5))
     drawn = intervals._drawn(predicted, target, scores, 7, 5)
     for i in range(7):
-        expected = again(weights[i], predicted, target, scores)
+        expected = multilabel_metrics(*(x[draws[i]] for x in (predicted, target, scores)))
         for name, value in expected.items():
             assert float(drawn[name][i]) == pytest.approx(value, abs=1e-6), name
 

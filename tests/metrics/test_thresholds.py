@@ -1,4 +1,4 @@
-"""helpers.metrics.thresholds against scikit-learn and a search by hand; ties, classes without positives."""
+"""helpers.metrics.thresholds against scikit-learn and a search by hand; ties, labels without positives."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def test_half_scores_meet_the_threshold_that_was_asked_for():
 @pytest.mark.parametrize(
     ("scores", "thresholds", "message"),
     [
-        (torch.zeros(3, 2), torch.zeros(3), r"\(2,\), one a class"),
-        (torch.zeros(3, 2), torch.zeros(3, 1), "one a class"),
+        (torch.zeros(3, 2), torch.zeros(3), r"\(2,\), one per label"),
+        (torch.zeros(3, 2), torch.zeros(3, 1), "one per label"),
         (torch.zeros(3, 2), torch.tensor([0.5, torch.nan]), "nan"),
         (torch.zeros(3), 0.5, r"\(N, C\)"),
         (torch.zeros(0, 2), 0.5, "not empty"),
@@ -136,12 +136,12 @@ def test_the_grid_is_the_literatures():
     assert choose_mcc(scores, target).tolist() == pytest.approx([0.05, 0.65, 0.70])
 
 
-def test_a_class_without_positives_gets_the_default():
+def test_a_label_without_positives_gets_the_default():
     scores = torch.tensor([[0.9, 0.9, 0.3], [0.2, 0.2, 0.3], [0.1, 0.1, 0.3]])
     target = torch.tensor([[True, False, True], [False, False, False], [False, False, False]])
     for way in ("grid", "all"):
         chosen = choose_mcc(scores, target, candidates=way, default=0.6)
-        # The third class has the same score everywhere: no threshold is better than another.
+        # The third label has the same score everywhere: no threshold is better than another.
         assert chosen[1:].tolist() == pytest.approx([0.6, 0.6])
         assert 0.2 < chosen[0] <= 0.9
 
@@ -161,7 +161,7 @@ def test_own_candidates():
 
 def test_chosen_thresholds_reach_what_they_promise():
     target = torch.rand(400, 12) < torch.linspace(0.01, 0.6, 12)
-    # Each class on its own scale, which is what a threshold a class is for.
+    # Each label on its own scale, which is what a threshold per label is for.
     scores = ((torch.randn(400, 12) + 2 * target - 1) * torch.linspace(0.2, 3, 12)).sigmoid()
     half = multilabel_metrics(apply_thresholds(scores, 0.5), target)
     best = multilabel_metrics(apply_thresholds(scores, choose_global(scores, target)), target)
@@ -173,19 +173,18 @@ def test_chosen_thresholds_reach_what_they_promise():
 @pytest.mark.parametrize("choose", [choose_global, choose_mcc])
 def test_bad_input_is_refused(choose):
     scores, target = torch.rand(3, 2), torch.rand(3, 2) < 0.5
-    for wrong in (target[:2], target[:, :1], target.float()):
-        with pytest.raises(ValueError, match="target must be bool"):
+    for wrong, message in (
+        (target[:2], "must agree"),
+        (target[:, :1], "must agree"),
+        (target.float(), "bool"),
+    ):
+        with pytest.raises(ValueError, match=message):
             choose(scores, wrong)
     with pytest.raises(ValueError, match="nan or infinity"):
         choose(scores / 0, target)
-    for candidates in (
-        torch.tensor([0.5, 0.5]),
-        torch.tensor([0.5, 0.4]),
-        torch.tensor([]),
-        torch.rand(2, 2),
-    ):
+    for candidates in ([0.5, 0.5], [0.5, 0.4], [], [[0.1], [0.2]]):
         with pytest.raises(ValueError, match="ascending"):
-            choose(scores, target, candidates=candidates)
+            choose(scores, target, candidates=torch.tensor(candidates))
 
 
 def test_unknown_names_are_refused():
