@@ -1,15 +1,11 @@
-"""Order-free targets: every step of a decoder gets the label that suits what it predicted.
+"""Order-free targets: every step of a decoder gets the label that fits what it predicted.
 
-A set of labels has no order, a sequence of steps does. Instead of fixing an order in advance, these
-functions look at what the decoder said at each step and hand the labels out accordingly.
+A set of labels has no order, a sequence of steps has one. These functions do not fix the order in advance: they look
+at the scores of each step and assign the labels to the steps (V. O. Yazici, A. Gonzalez-Garcia, A. Ramisa,
+B. Twardowski, J. van de Weijer, "Orderless Recurrent Models for Multi-label Classification", CVPR 2020).
 
-V. O. Yazici, A. Gonzalez-Garcia, A. Ramisa, B. Twardowski, J. van de Weijer, "Orderless Recurrent
-Models for Multi-label Classification", CVPR 2020. Taught in notebook 05.
-
-Minimum-cost assignment, exactly, in three ways: all permutations, subsets, scipy. No input is checked here:
-`alignment.assign` does that.
-
-Taught in notebook 05.
+Below `align` stand the solvers of the assignment problem, all exact: all permutations, dynamic programming over
+subsets, scipy.
 """
 
 from __future__ import annotations
@@ -26,10 +22,11 @@ from torch import Tensor
 ALIGNMENTS = ("mla", "pla", "pla_released")
 
 
+@torch.no_grad()
 def align(
     logits: Tensor, labels: Tensor, lengths: Tensor, method: str = "mla", *, solver: str = "auto"
 ) -> Tensor:
-    """Reorder each image's labels to suit what the decoder predicts. Taught in notebook 05.
+    """Reorder each image's labels to fit what the decoder predicts.
 
     Only the first n steps take part, n being the image's number of labels; `<stop>` stays at step n.
 
@@ -53,36 +50,56 @@ def align(
     are not finite, and labels and lengths that contradict each other. The last two lie in the data:
     a GPU refuses them without waiting, by a device-side assertion that a later CUDA call reports.
     """
-    if method not in ALIGNMENTS:
-        raise ValueError(f"unknown alignment {method!r}: expected one of {', '.join(ALIGNMENTS)}")
-    shapes = [tuple(x.shape) for x in (logits, labels, lengths)]
-    if [len(s) for s in shapes] != [3, 2, 1] or len({s[0] for s in shapes}) > 1 or not labels.shape[1]:
-        raise ValueError(f"expected logits (B, T, V), labels (B, T') and lengths (B,), found {shapes}")
-    if logits.shape[1] < labels.shape[1]:
-        raise ValueError(
-            f"{labels.shape[1]} columns of labels (with <stop>) need as many steps, the logits have only "
-            f"{logits.shape[1]}: run the decoder for at least labels.shape[1] steps"
-        )
-    if not logits.is_floating_point() or {labels.dtype, lengths.dtype} != {torch.int64}:
-        raise ValueError(
-            "expected float logits and int64 labels and lengths, found "
-            f"{logits.dtype}, {labels.dtype} and {lengths.dtype}"
-        )
-    if not logits.device == labels.device == lengths.device:
-        raise ValueError(
-            f"logits are on {logits.device}, labels on {labels.device} and lengths on {lengths.device}: "
-            "move the batch to the device of the logits"
-        )
-    check_solver(solver, labels.shape[1] - 1)
-    # To the compiler the alignment is one operation: no break in the graph, no traced tables.
-    run = _align_operation if torch.compiler.is_compiling() else _align
-    return run(logits.detach(), labels, lengths, method, solver)
+    n = _check_alignment(logits, labels, lengths, method, solver)
+    if n < 2:
+        return labels.clone()
+
+    valid = counting(n, labels.device) < lengths[:, None]  # (B, n)
+    # Sorted, the same set gives the same matrix, so that ties do not depend on the order the labels
+    # came in; `<stop>` is the largest id and stays behind. The released PLA does depend on the order.
+    columns = labels[:, :n] if method == "pla_released" else labels[:, :n].sort(dim=1).values
+    # log p is the logit less log-sum-exp of its step. That is the same for every label, so it shifts
+    # all assignments alike and the logits can be compared as they are.
+    score = logits[:, :n].gather(2, columns[:, None, :].expand(-1, n, -1))  # (B, n steps, n labels)
+    if method == "mla":
+        order = solve(score, valid, solver)
+    else:
+        predicted = (logits if method == "pla_released" else logits[:, :n]).argmax(2)
+        kept = (predicted[:, :n, None] == columns[:, None, :]) & pairs(valid)  # (B, n, n)
+        kept &= kept.cumsum(2) == 1  # one label per step, even if a label is listed twice
+        kept &= kept.cumsum(1) == 1  # one step per label: the first that predicts it
+        if method == "pla":
+            barred = kept.any(2, keepdim=True) & ~kept  # a step that keeps a label can take no other
+            order = solve(score.masked_fill(barred, -math.inf), valid, solver)
+        else:
+            seen = (predicted[:, :, None] == columns[:, None, :]).any(1)  # (B, T, n) -> (B, n)
+            order = _released_order(score, kept, ~seen, valid, solver)
+    return torch.cat([columns.gather(1, order), labels[:, n:]], dim=1)
+
+
+def _released_order(score: Tensor, kept: Tensor, unseen: Tensor, valid: Tensor, solver: str) -> Tensor:
+    """(B, n): the order of the released PLA, swaps first, then an assignment of the unseen labels only.
+
+    score (B, n, n); kept (B, n, n) bool: step t keeps label j; unseen (B, n) bool: no step predicts label j.
+    """
+    n = score.shape[1]
+    positions = counting(n, score.device)
+    order = positions.expand(len(score), n)
+    keeps, wanted = kept.any(2), kept.long().argmax(2)  # (B, n): step t keeps one, and which
+    for t in range(n):
+        here, there = order[:, t, None], wanted[:, t, None]  # (B, 1)
+        swapped = torch.where(positions == t, there, torch.where(order == there, here, order))
+        order = torch.where(keeps[:, t, None], swapped, order)
+    score = score.gather(2, order[:, None, :].expand(-1, n, -1))  # column p: the label now at place p
+    # The unseen labels are not a leading block: all others are fixed to their places here.
+    score = torch.where(pairs(unseen.gather(1, order)), score, own_column(n, score.device))
+    return order.gather(1, solve(score, valid, solver))
 
 
 def alignment_cost(logits: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
     """What an order of the labels costs: the sum of -log p(target) over the steps before `<stop>`.
 
-    Differentiable with respect to the logits. Taught in notebook 05.
+    Differentiable with respect to the logits.
 
     logits:  (B, T, V) float, T >= T'.
     targets: (B, T') int64, as `align` returns them.
@@ -99,7 +116,7 @@ def alignment_cost(logits: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
 
 @torch.no_grad()
 def assign(cost: Tensor, sizes: Tensor, *, method: str = "auto") -> Tensor:
-    """The minimum-cost assignment of every sample's leading block, exactly. Taught in notebook 05.
+    """The minimum-cost assignment of every sample's leading block, exactly.
 
     - "permutations" scores all n! of them, n up to 8.
     - "subsets", dynamic programming over the 2^n sets of columns still free, n up to 20 (M. Held,
@@ -132,11 +149,30 @@ def assign(cost: Tensor, sizes: Tensor, *, method: str = "auto") -> Tensor:
     return solve(-cost, valid, method)
 
 
-@torch.no_grad()
-def _align(logits: Tensor, labels: Tensor, lengths: Tensor, method: str, solver: str) -> Tensor:
-    """`align` after the checks that need no look at the data. Few and small operations: on a GPU the time
-    goes into launching them."""
+def _check_alignment(logits: Tensor, labels: Tensor, lengths: Tensor, method: str, solver: str) -> int:
+    """Refuse what `align` cannot use, see there; returns n, the columns of labels without `<stop>`."""
+    if method not in ALIGNMENTS:
+        raise ValueError(f"unknown alignment {method!r}: expected one of {', '.join(ALIGNMENTS)}")
+    shapes = [tuple(x.shape) for x in (logits, labels, lengths)]
+    if [len(s) for s in shapes] != [3, 2, 1] or len({s[0] for s in shapes}) > 1 or not labels.shape[1]:
+        raise ValueError(f"expected logits (B, T, V), labels (B, T') and lengths (B,), found {shapes}")
+    if logits.shape[1] < labels.shape[1]:
+        raise ValueError(
+            f"{labels.shape[1]} columns of labels (with <stop>) need as many steps, the logits have only "
+            f"{logits.shape[1]}: run the decoder for at least labels.shape[1] steps"
+        )
+    if not logits.is_floating_point() or {labels.dtype, lengths.dtype} != {torch.int64}:
+        raise ValueError(
+            "expected float logits and int64 labels and lengths, found "
+            f"{logits.dtype}, {labels.dtype} and {lengths.dtype}"
+        )
+    if not logits.device == labels.device == lengths.device:
+        raise ValueError(
+            f"logits are on {logits.device}, labels on {labels.device} and lengths on {lengths.device}: "
+            "move the batch to the device of the logits"
+        )
     n, stop = labels.shape[1] - 1, logits.shape[2] - 1
+    check_solver(solver, n)
     # (B, T'); the last column cannot hold a label, whatever `lengths` says.
     valid = counting(n + 1, labels.device, last=torch.iinfo(torch.int64).max) < lengths[:, None]
     _require(
@@ -146,61 +182,7 @@ def _align(logits: Tensor, labels: Tensor, lengths: Tensor, method: str, solver:
         _require(labels == labels.clamp(0, stop), f"labels must lie between 0 and <stop> = {stop}")
         _require(lengths == lengths.clamp(0, n), f"lengths must lie between 0 and {n}")
     _require_finite(logits, "logits")
-    if n < 2:
-        return labels.clone()
-
-    valid = valid[:, :n]
-    # Sorted, the same set gives the same matrix, so that ties do not hang on the order the labels
-    # came in; `<stop>` is the largest id and stays behind. The released PLA does depend on the order.
-    columns = labels[:, :n] if method == "pla_released" else labels[:, :n].sort(dim=1).values
-    # log p is the logit less log-sum-exp of its step. That is the same for every label, so it shifts
-    # all assignments alike and the logits can be compared as they are.
-    score = logits[:, :n].gather(2, columns[:, None, :].expand(-1, n, -1))  # (B, n steps, n labels)
-    if method == "mla":
-        order = solve(score, valid, solver)
-    else:
-        predicted = (logits if method == "pla_released" else logits[:, :n]).argmax(2)
-        kept = (predicted[:, :n, None] == columns[:, None, :]) & pairs(valid)  # (B, n, n)
-        kept &= kept.cumsum(2) == 1  # one label a step, even if a label is listed twice
-        kept &= kept.cumsum(1) == 1  # one step a label: the first that predicts it
-        if method == "pla":
-            barred = kept.any(2, keepdim=True) & ~kept  # a step that keeps a label can take no other
-            order = solve(score.masked_fill(barred, -math.inf), valid, solver)
-        else:
-            seen = (predicted[:, :, None] == columns[:, None, :]).any(1)  # (B, T, n) -> (B, n)
-            order = _released_order(score, kept, ~seen, valid, solver)
-    return torch.cat([columns.gather(1, order), labels[:, n:]], dim=1)
-
-
-def _released_order(score: Tensor, kept: Tensor, unseen: Tensor, valid: Tensor, solver: str) -> Tensor:
-    """(B, n): the order of the released PLA, swaps first, then an assignment of the unseen labels only.
-
-    score (B, n, n); kept (B, n, n) bool: step t keeps label j; unseen (B, n) bool: no step predicts label j.
-    """
-    n = score.shape[1]
-    positions = counting(n, score.device)
-    order = positions.expand(len(score), n)
-    keeps, wanted = kept.any(2), kept.long().argmax(2)  # (B, n): step t keeps one, and which
-    for t in range(n):
-        here, there = order[:, t, None], wanted[:, t, None]  # (B, 1)
-        swapped = torch.where(positions == t, there, torch.where(order == there, here, order))
-        order = torch.where(keeps[:, t, None], swapped, order)
-    score = score.gather(2, order[:, None, :].expand(-1, n, -1))  # column p: the label now at place p
-    # The unseen labels are not a leading block: all others are nailed to their places here.
-    score = torch.where(pairs(unseen.gather(1, order)), score, own_column(n, score.device))
-    return order.gather(1, solve(score, valid, solver))
-
-
-_align_operation = torch.library.custom_op(
-    "cnn_rnn_annotation::align",
-    _align,
-    mutates_args=(),
-    schema="(Tensor logits, Tensor labels, Tensor lengths, str method, str solver) -> Tensor",
-    tags=(torch.Tag.cudagraph_unsafe,),  # with many labels it waits for the host
-)
-
-
-_align_operation.register_fake(lambda logits, labels, *_: torch.empty_like(labels))
+    return n
 
 
 def _require(fine: Tensor, message: str) -> None:
@@ -225,24 +207,12 @@ def _require_finite(values: Tensor, what: str) -> None:
 
 
 SOLVERS = ("auto", "permutations", "subsets", "scipy")
-
 # Up to which n "auto" takes a method: measured by benchmarks/alignment_speed.py.
-CPU_PERMUTATIONS = 5
-
-
-CUDA_PERMUTATIONS = 5
-
-
+AUTO_PERMUTATIONS = 5
 CUDA_SUBSETS = 14
-
-
 # Up to which n a method can be asked for by name: beyond, its tables alone take gigabytes.
 MOST_PERMUTATIONS = 8
-
-
 MOST_SUBSETS = 20
-
-
 # How many numbers a subset layer may hold (512 MiB of float64); a larger batch is solved in pieces.
 LAYER_NUMBERS = 2**26
 
@@ -258,7 +228,7 @@ def solve(score: Tensor, valid: Tensor, method: str) -> Tensor:
         return counting(n, device).repeat(len(score), 1)
     if method == "auto":
         method = "subsets" if score.is_cuda and n <= CUDA_SUBSETS else "scipy"
-        if n <= {"cpu": CPU_PERMUTATIONS, "cuda": CUDA_PERMUTATIONS}.get(device.type, 0):
+        if n <= AUTO_PERMUTATIONS:
             method = "permutations"
     if method == "scipy":
         return _by_scipy(score, valid.sum(1))

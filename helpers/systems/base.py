@@ -1,4 +1,4 @@
-"""What a system is, and what it says of an image. Taught in notebook 02."""
+"""What every system is: a loss for a batch, and labels for the features of images."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ from helpers.decoders.search import Decoded
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a system says of B images.
+    """The labels of B images.
 
     predicted: (B, C) bool, the set of labels.
     scores:    (B, C) float32 in 0..1, or None for systems that name labels without scoring all of them.
     decoded:   the label sequence, or None for systems without one.
-    said:      (B, T) int64, what the decoder says when it may name a label again, `<stop>` from the first on; or None.
     """
 
     predicted: Tensor
     scores: Tensor | None = None
     decoded: Decoded | None = None
-    said: Tensor | None = None
 
 
 class System(nn.Module):
@@ -41,7 +39,7 @@ class System(nn.Module):
         self.encoder = encoder
 
     def features(self, batch: Batch) -> Features:
-        """The batch's own features, or its images encoded."""
+        """The features of the images of a batch: those it brings, or its images encoded."""
         if batch.features is not None:
             return batch.features
         if self.encoder is None or batch.images is None:
@@ -55,9 +53,13 @@ class System(nn.Module):
         """The objective on a batch: a scalar."""
         raise NotImplementedError
 
-    def predict(self, batch: Batch) -> Prediction:
-        """The labels of the images of a batch; call in eval mode."""
+    def predict(self, features: Features) -> Prediction:
+        """The labels of B images from their features, as the encoder gives them; call in eval mode."""
         raise NotImplementedError
+
+    def unmasked_tokens(self, features: Features) -> Tensor | None:
+        """(B, T) int64, what a decoder says where it may repeat labels; None for systems without a label sequence."""
+        return None
 
     def calibrate(self, scores: Tensor, target: Tensor) -> None:
         """Choose what is chosen after training, on *validation* scores and targets (N, C). Nothing by default."""

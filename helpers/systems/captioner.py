@@ -1,7 +1,7 @@
-"""The captioner: a decoder that writes a sentence word by word, trained on captions. Taught in notebook 07.
+"""The captioner: a decoder that writes a sentence word by word, trained on captions.
 
-It is the machine that names labels, with words for labels. What differs is said by options of the same pieces: a
-sentence may repeat a word, is never `<unk>`, and an image has several true ones.
+It is a `SequenceSystem` with words for labels. Its search differs in options only: a sentence may repeat a word and
+never holds `<unk>`. An image has several true sentences.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class Decoding:
 
 
 class Captioner(SequenceSystem):
-    """A decoder trained by teacher forcing on one caption an image and a batch. Taught in notebook 07.
+    """A decoder trained by teacher forcing, on one caption per image in a batch.
 
     vocabulary: of words (`words.word_vocabulary`). max_labels: words at most. `<unk>` is learned and read like any
-    word, for what comes after it must be learned, but never said: what is left shares its probability.
+    word, because what comes after it must be learned, but never said: the other words share its probability.
     decoding: how `predict` finds the sentence; may be set at any time. Other arguments as in `SequenceSystem`.
     """
 
@@ -68,29 +68,31 @@ class Captioner(SequenceSystem):
         self.decoding = Decoding(beam=beam_width)
 
     def decode(self, features: Features) -> Decoded:
-        """The sentences of B images as word ids; features: as `self.features` gives them."""
-        how = self.decoding
-        options = {"max_steps": self.max_labels + 1, "repeats": True, "never": self.never}
+        """The sentences of B images as word ids, from their features."""
+        how, seen = self.decoding, self.decoder_features(features)
+        limits = {"max_steps": self.max_labels + 1, "repeats": True, "never": self.never}
         if how.beam > 1:
             found = beam(
                 self.decoder,
-                features,
+                seen,
                 width=how.beam,
                 length_penalty=how.length_penalty,
                 only_best=True,
-                **options,
+                **limits,
             )
             return found.best()
         if how.temperature:
-            return sample(
-                self.decoder, features, temperature=how.temperature, generator=how.generator, **options
-            )
-        return greedy(self.decoder, features, **options)
+            return sample(self.decoder, seen, temperature=how.temperature, generator=how.generator, **limits)
+        return greedy(self.decoder, seen, **limits)
 
-    def find_labels(self, features: Features) -> Prediction:
+    def predict(self, features: Features) -> Prediction:
         """The sentences in `decoded`; `predicted` (B, C) is the set of their words."""
         decoded = self.decode(features)
         return Prediction(to_multi_hot(decoded.tokens, len(self.vocabulary)).bool(), decoded=decoded)
+
+    def unmasked_tokens(self, features: Features) -> None:
+        """None: a sentence may always repeat its words."""
+        return None
 
     def text(self, ids: Iterable[int]) -> str:
         """Word ids as a sentence, up to the first `<stop>` and without special names."""

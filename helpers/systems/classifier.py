@@ -1,43 +1,38 @@
-"""Systems with a score for every label and thresholds that turn scores into a set; the baseline is one of them."""
+"""Systems with a score for every label, and thresholds that turn the scores into a set; the baseline is one of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from helpers.data.batches import Batch
+from helpers.data.batches import Batch, Features
 from helpers.data.labels import Vocabulary
 from helpers.decoders.base import FeatureNorm
 from helpers.metrics.thresholds import apply_thresholds, choose_global, choose_mcc, top_k_mask
 from helpers.systems.base import Prediction, System
-from helpers.systems.losses import asymmetric_loss, focal_loss
+from helpers.systems.losses import asymmetric_loss, focal_loss, lsep_loss
+from helpers.systems.options import THRESHOLDS
 
 CLASSIFICATION_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "bce": binary_cross_entropy_with_logits,
     "focal": focal_loss,
     "asymmetric": asymmetric_loss,
+    "lsep": lsep_loss,
 }
 
 
-def known_rule(rule: str) -> str:
-    """The same rule for thresholds, if `ScoringSystem` has it; ValueError otherwise."""
-    if rule not in ("global", "mcc") and not (
-        rule.startswith("top") and rule[3:].isdecimal() and int(rule[3:])
-    ):
-        raise ValueError(f"thresholds is {rule!r}; choose 'global', 'mcc' or 'top3' (any number from 1)")
-    return rule
-
-
 class ScoringSystem(System):
-    """A system with a score for every label, and thresholds that make a set of them. Taught in notebook 02.
+    """A network with a score for every label, and thresholds that make a set of the scores.
 
     network: `Features` -> logits (B, C).
-    loss: of `CLASSIFICATION_LOSSES`.
-    thresholds: "global" (one value for all labels), "mcc" (one a label) or "top<k>" (the k best labels of every
+    loss: of `CLASSIFICATION_LOSSES`. "lsep" only ranks the labels of an image: its scores need chosen thresholds.
+    thresholds: "global" (one value for all labels), "mcc" (one per label) or "top<k>" (the k best labels of every
         image); `calibrate` chooses the values on validation. Until then the threshold is 0.5.
+    detach_focus: no gradient through the focusing weights of loss="asymmetric", as in the code of its authors.
     """
 
     select = "mAP"
@@ -50,28 +45,35 @@ class ScoringSystem(System):
         encoder: nn.Module | None = None,
         loss: str = "bce",
         thresholds: str = "global",
+        detach_focus: bool = False,
     ) -> None:
         super().__init__(vocabulary, encoder)
         if loss not in CLASSIFICATION_LOSSES:
             raise ValueError(f"there is no loss {loss!r}; choose one of {sorted(CLASSIFICATION_LOSSES)}")
+        if detach_focus and loss != "asymmetric":
+            raise ValueError(f"detach_focus is of loss='asymmetric', and the loss is {loss!r}: leave it out")
         self.use_thresholds(thresholds)
         self.network = network
         self.objective = CLASSIFICATION_LOSSES[loss]
+        if detach_focus:
+            self.objective = partial(asymmetric_loss, detach_focus=True)
         self.register_buffer("thresholds", torch.full((len(vocabulary),), 0.5))
 
     def use_thresholds(self, rule: str) -> None:
         """Another rule, as `thresholds` above; call `calibrate` after it, the old values stay until then."""
-        self.threshold_rule = known_rule(rule)
+        if not THRESHOLDS.holds(rule):
+            raise ValueError(f"thresholds is {rule!r}; it must be {THRESHOLDS.text}")
+        self.threshold_rule = rule
 
-    def logits(self, batch: Batch) -> Tensor:
+    def logits(self, features: Features) -> Tensor:
         """(B, C) before the sigmoid."""
-        return self.network(self.features(batch))
+        return self.network(features)
 
     def loss(self, batch: Batch) -> Tensor:
-        return self.objective(self.logits(batch).float(), batch.multi_hot)
+        return self.objective(self.logits(self.features(batch)).float(), batch.multi_hot)
 
-    def predict(self, batch: Batch) -> Prediction:
-        scores = self.logits(batch).float().sigmoid()
+    def predict(self, features: Features) -> Prediction:
+        scores = self.logits(features).float().sigmoid()
         if self.threshold_rule.startswith("top"):
             return Prediction(top_k_mask(scores, int(self.threshold_rule[3:])), scores)
         return Prediction(apply_thresholds(scores, self.thresholds), scores)
@@ -85,10 +87,10 @@ class ScoringSystem(System):
 
 
 class Classifier(ScoringSystem):
-    """CNN with a head that scores every label on its own: the baseline. Taught in notebook 02.
+    """CNN with a head that scores every label on its own: the baseline.
 
     hidden_size: units of a hidden layer (batch-norm, linear, ReLU) before the linear scores; 0 for none.
-    loss, thresholds: see `ScoringSystem`.
+    Other arguments: those of `ScoringSystem`.
     """
 
     def __init__(
@@ -99,10 +101,13 @@ class Classifier(ScoringSystem):
         encoder: nn.Module | None = None,
         loss: str = "bce",
         thresholds: str = "global",
+        detach_focus: bool = False,
         hidden_size: int = 0,
         dropout: float = 0.3,
     ) -> None:
-        super().__init__(vocabulary, encoder=encoder, loss=loss, thresholds=thresholds)
+        super().__init__(
+            vocabulary, encoder=encoder, loss=loss, thresholds=thresholds, detach_focus=detach_focus
+        )
         layers: list[nn.Module] = []
         if hidden_size:
             layers = [
@@ -114,5 +119,5 @@ class Classifier(ScoringSystem):
         last = nn.Linear(hidden_size or feature_size, len(vocabulary))
         self.head = nn.Sequential(*layers, nn.Dropout(0.5 if hidden_size else dropout), last)
 
-    def logits(self, batch: Batch) -> Tensor:
-        return self.head(self.features(batch).pooled)
+    def logits(self, features: Features) -> Tensor:
+        return self.head(features.pooled)

@@ -12,15 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 REDUCTIONS = ("mean", "sum")
-
-
 IGNORE = -100
 
 
 def sequence_cross_entropy(
     logits: Tensor, targets: Tensor, lengths: Tensor, *, label_smoothing: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
-    """Cross-entropy of a label sequence and its `<stop>`, a scalar. Taught in notebook 03.
+    """Cross-entropy of a label sequence and its `<stop>`, a scalar.
 
     logits:  (B, T, V) float; targets: (B, T) int64; lengths: (B,) int64, labels without `<stop>`.
     Only the first lengths + 1 steps of an image count, its labels and one `<stop>`; an image
@@ -67,7 +65,7 @@ def asymmetric_loss(
     reduction: str = "mean",
     detach_focus: bool = False,
 ) -> Tensor:
-    """Asymmetric loss, a scalar: easy negatives count less and less, then nothing. Taught in notebook 02.
+    """Asymmetric loss, a scalar: easy negatives count less and less, then nothing.
 
     With p = sigmoid(logits), y = multi_hot and p_m = max(p - clip, 0), an entry costs
     -y (1-p)^gamma_positive log p - (1-y) p_m^gamma_negative log(1 - p_m).
@@ -102,7 +100,7 @@ def asymmetric_loss(
 
 
 def focal_loss(logits: Tensor, multi_hot: Tensor, *, gamma: float = 3.0, reduction: str = "mean") -> Tensor:
-    """Focal loss, a scalar: entries that are already right count less. Taught in notebook 02.
+    """Focal loss, a scalar: entries that are already right count less.
 
     The asymmetric loss with the same focusing on both sides and no margin. Lin et al., Focal Loss
     for Dense Object Detection, ICCV 2017, equation 4, where gamma is 2; the Corel-5k baselines of
@@ -118,7 +116,7 @@ def lsep_loss(logits: Tensor, multi_hot: Tensor, *, reduction: str = "mean") -> 
 
     An image costs log(1 + sum over v not in Y, u in Y of exp(s_v - s_u)); 0 where it has no label or
     all of them. Li, Song and Luo, Improving Pairwise Ranking for Multi-label Image Classification,
-    CVPR 2017. It only ranks: the scores need a threshold of their own. Taught in notebook 02.
+    CVPR 2017. It only ranks: the scores need a threshold of their own.
 
     logits: (B, C) float; multi_hot: (B, C) 0/1, bool or float. reduction: over the B images.
     Raises ValueError for shapes that do not fit.

@@ -1,7 +1,4 @@
-"""A decoder that names labels one by one, trained on label sequences in a fixed order.
-
-SR-CNN-RNN: the CNN answers for every label on its own, and the decoder starts from those answers.
-"""
+"""Decoders that name labels one by one, trained on label sequences in a fixed order: `SequenceSystem`, SR-CNN-RNN."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from helpers.systems.losses import sequence_cross_entropy
 
 
 class SequenceSystem(System):
-    """A decoder trained by teacher forcing on labels in a fixed order. Taught in notebook 03.
+    """A decoder trained by teacher forcing on labels in a fixed order.
 
     It is decoded greedily, unless `search_with` says otherwise.
 
@@ -55,59 +52,59 @@ class SequenceSystem(System):
         self.attention_penalty = attention_penalty
         self.search_with()
 
-    def features(self, batch: Batch) -> Features:
-        return self.prepare(super().features(batch))
+    def decoder_features(self, features: Features) -> Features:
+        """What the decoder sees of B images, from their features."""
+        return self.prepare(features)
 
     def loss(self, batch: Batch) -> Tensor:
         tokens = decoder_inputs(batch.labels, self.vocabulary.start)
-        logits, attention = self.decoder(self.features(batch), tokens)
-        loss = sequence_cross_entropy(
-            logits, batch.labels, batch.lengths, label_smoothing=self.label_smoothing
-        )
+        logits, attention = self.decoder(self.decoder_features(self.features(batch)), tokens)
+        return self.sequence_loss(logits, attention, batch.labels, batch.lengths)
+
+    def sequence_loss(
+        self, logits: Tensor, attention: Tensor | None, targets: Tensor, lengths: Tensor
+    ) -> Tensor:
+        """Cross-entropy of logits (B, T, V) and targets (B, T), and the penalty on attention (B, T, L): a scalar."""
+        loss = sequence_cross_entropy(logits, targets, lengths, label_smoothing=self.label_smoothing)
         if self.attention_penalty:
-            loss = loss + self.attention_penalty * doubly_stochastic_penalty(attention, batch.lengths)
+            loss = loss + self.attention_penalty * doubly_stochastic_penalty(attention, lengths)
         return loss
 
     def search_with(self, *, beam_width: int = 1, top_k: int | None = None) -> None:
-        """Choose how labels are searched for: greedily or with a beam; top_k: exactly so many labels an image.
+        """Choose how labels are searched for: greedily or with a beam; top_k: exactly so many labels per image.
 
         With top_k, `<stop>` cannot be named: the labels are those of the best path of this length (the tables of
         Wang et al., CVPR 2016, have the top 3).
         """
         if beam_width < 1:
-            raise ValueError(f"beam_width is {beam_width}; 1 is greedy search, and there is nothing below it")
+            raise ValueError(f"beam_width is {beam_width}; it must be at least 1, which is greedy search")
         if top_k is not None and not 1 <= top_k <= len(self.vocabulary):
             raise ValueError(
                 f"top_k is {top_k}; it must be in 1..{len(self.vocabulary)}, the number of labels"
             )
         self.beam_width, self.top_k = beam_width, top_k
 
-    def decoder_features(self, batch: Batch) -> Features:
-        """What the decoder sees of the images of a batch."""
-        return self.features(batch)
-
-    def find_labels(self, features: Features) -> Prediction:
-        """The labels of B images, from what the decoder sees of them."""
-        options = {"max_steps": self.top_k or self.max_labels + 1, "min_labels": self.top_k or 0}
+    def predict(self, features: Features) -> Prediction:
+        seen, limits = self.decoder_features(features), self._limits()
         if self.beam_width == 1:
-            decoded = greedy(self.decoder, features, **options)
+            decoded = greedy(self.decoder, seen, **limits)
         else:
-            decoded = beam(self.decoder, features, width=self.beam_width, only_best=True, **options).best()
-        # The labels of an image are a set, so a search repeats none. What the decoder itself would say shows whether
-        # it has learned that.
-        said = greedy(self.decoder, features, repeats=True, **options).tokens
-        return Prediction(
-            to_multi_hot(decoded.tokens, len(self.vocabulary)).bool(), decoded=decoded, said=said
-        )
+            decoded = beam(self.decoder, seen, width=self.beam_width, only_best=True, **limits).best()
+        return Prediction(to_multi_hot(decoded.tokens, len(self.vocabulary)).bool(), decoded=decoded)
 
-    def predict(self, batch: Batch) -> Prediction:
-        return self.find_labels(self.decoder_features(batch))
+    def unmasked_tokens(self, features: Features) -> Tensor | None:
+        """(B, T) int64, `<stop>` from the first on: what the decoder says, greedily, where it may repeat labels.
+
+        The labels of an image are a set, so `predict` repeats none. This shows whether the decoder has learned that.
+        """
+        return greedy(self.decoder, self.decoder_features(features), repeats=True, **self._limits()).tokens
+
+    def _limits(self) -> dict[str, int]:
+        return {"max_steps": self.top_k or self.max_labels + 1, "min_labels": self.top_k or 0}
 
 
 class SemanticRegularisation(SequenceSystem):
-    """Between CNN and LSTM stands a layer of C concepts, one a label, with a loss of its own.
-
-    Taught in notebook 03b.
+    """SR-CNN-RNN: between CNN and LSTM stands a layer of C concepts, one per label, with a loss of its own.
 
     p = σ(W I + b), a probability for every label, is trained with binary cross-entropy; the decoder sees the image
     only as p. loss = BCE (mean over images and labels) + cross-entropy of the sequence (mean over its tokens) (Liu,
@@ -144,28 +141,24 @@ class SemanticRegularisation(SequenceSystem):
         # Counted here and not by the training loop, so that a resumed run goes on where it was.
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
-    def concept_logits(self, batch: Batch) -> Tensor:
-        """(B, C) before the sigmoid."""
-        return self.concepts(self.features(batch).pooled)
+    def concept_logits(self, features: Features) -> Tensor:
+        """(B, C) float32 before the sigmoid."""
+        return self.concepts(self.prepare(features).pooled).float()
+
+    def decoder_features(self, features: Features) -> Features:
+        return Features(self.concept_logits(features).sigmoid())
 
     def loss(self, batch: Batch) -> Tensor:
-        logits = self.concept_logits(batch).float()
+        logits = self.concept_logits(self.features(batch))
         concepts = (logits if self.joint else logits.detach()).sigmoid()
         if self.training:
-            # torch.where, for reading the counter would make a GPU wait.
+            # torch.where, because reading the counter would make a GPU wait.
             concepts = torch.where(self.steps < self.pretrain_steps, batch.multi_hot.to(concepts), concepts)
             self.steps += 1
-        tokens = decoder_inputs(batch.labels, self.vocabulary.start)
-        scores, _ = self.decoder(Features(concepts), tokens)
-        sequence = sequence_cross_entropy(
-            scores, batch.labels, batch.lengths, label_smoothing=self.label_smoothing
-        )
+        scores, _ = self.decoder(Features(concepts), decoder_inputs(batch.labels, self.vocabulary.start))
+        sequence = self.sequence_loss(scores, None, batch.labels, batch.lengths)
         return self.concept_weight * binary_cross_entropy_with_logits(logits, batch.multi_hot) + sequence
 
-    def decoder_features(self, batch: Batch) -> Features:
-        return Features(self.concept_logits(batch).float().sigmoid())
-
-    def predict(self, batch: Batch) -> Prediction:
+    def predict(self, features: Features) -> Prediction:
         """The decoder's labels; `scores` are the concept probabilities."""
-        features = self.decoder_features(batch)
-        return replace(self.find_labels(features), scores=features.pooled)
+        return replace(super().predict(features), scores=self.decoder_features(features).pooled)

@@ -85,7 +85,7 @@ def run_system(
 
 
 def _run_scores(system: System, batch: Batch, k: int) -> dict[str, Tensor]:
-    prediction, target = system.predict(batch), batch.multi_hot.bool()
+    prediction, target = system.predict(system.features(batch)), batch.multi_hot.bool()
     scores = prediction.scores.float()
     log_p, log_q = scores.clamp(min=1e-12).log(), (1 - scores).clamp(min=1e-12).log()
 
@@ -103,11 +103,13 @@ def _run_scores(system: System, batch: Batch, k: int) -> dict[str, Tensor]:
 
 
 def _run_decoder(system: SequenceSystem, batch: Batch, k: int) -> dict[str, Tensor]:
-    prediction, features = system.predict(batch), system.decoder_features(batch)
+    features = system.features(batch)
+    prediction = system.predict(features)
     width, top_k = system.beam_width, system.top_k
     system.search_with(beam_width=width, top_k=k)
-    top = system.find_labels(features).predicted
+    top = system.predict(features).predicted
     system.search_with(beam_width=width, top_k=top_k)
+    features = system.decoder_features(features)
     found, steps = prediction.decoded, system.max_labels + 1
     result = {
         "predicted": prediction.predicted,
@@ -333,7 +335,7 @@ class CaptionJudge:
                 batch = batch.to(self.device, non_blocking=True)
                 features = system.features(batch)
                 said += system.sentences(system.decode(features))
-                total += self._loss(system, features, batch.index.cpu())
+                total += self._loss(system, system.decoder_features(features), batch.index.cpu())
         finally:
             system.train(was_training)
         judged = [i for i, record in enumerate(self.records) if record.captions]

@@ -23,7 +23,7 @@ from helpers.decoders.lstm import LabelLSTM
 from helpers.scenes.write import write_scenes
 from helpers.systems.alignment import align
 from helpers.systems.order_free import OrderFreeSystem, run_free
-from helpers.systems.registry import ATTENTION, ORDER_FREE, build
+from helpers.systems.registry import SYSTEMS, build
 from helpers.training.checkpoints import load_checkpoint
 from helpers.training.fit import FitOptions, evaluate, fit, predict_all
 
@@ -411,28 +411,26 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("more", "options"),
     [
-        ("--system ria_mla", {}),
-        ("--system ria_pla --released-pla", {}),
-        ("--system attention_mla --no-feed-stop --mask-repeats", {"feed_stop": False, "mask_repeats": True}),
+        ("ria_mla", {}),
+        ("ria_pla --released-pla", {}),
+        ("attention_mla --no-feed-stop --mask-repeats", {"feed_stop": False, "mask_repeats": True}),
         (
-            "--system attention_pla --released-pla --teacher-forcing 0.5 --auxiliary-bce 0.1",
+            "attention_pla --released-pla --teacher-forcing 0.5 --auxiliary-bce 0.1",
             {"released": True, "teacher_forcing": 0.5, "teacher_forcing_steps": 3, "auxiliary_bce": 0.1},
         ),
         (
-            "--system attention_pla --teacher-forcing 0.5 --teacher-forcing-epochs 2",
+            "attention_pla --teacher-forcing 0.5 --teacher-forcing-epochs 2",
             {"released": False, "feed_stop": True, "teacher_forcing_steps": 6},
         ),
     ],
 )
 def test_the_command_lines(scenes: Path, tmp_path: Path, capsys, more: str, options: dict) -> None:
-    small = (
-        "--weights none --epochs 2 --batch-size 16 --device cpu --hidden 16 --attention-size 8 --embedding 8"
-    )
+    small = "--weights none --epochs 2 --batch-size 16 --device cpu --hidden 16 --embedding 8"
+    small += " --attention-size 8" if more.startswith("attention") else ""
     folders = ["--data-dir", scenes, "--cache-dir", scenes.parent / "features", "--output", tmp_path / "run"]
-    assert train.main([*map(str, folders), *small.split(), *more.split()]) == 0
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config["options"].items() >= options.items()
+    assert train.main([*more.split(), *map(str, folders), *small.split()]) == 0
     checkpoint = load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")
+    assert checkpoint.options.plain().items() >= options.items()
     system = checkpoint.system
     assert isinstance(system, OrderFreeSystem)
     assert system.method == ("mla" if "mla" in more else "pla_released" if "released" in more else "pla")
@@ -443,7 +441,7 @@ def test_the_command_lines(scenes: Path, tmp_path: Path, capsys, more: str, opti
     capsys.readouterr()
     image = scenes / "images" / "test" / "000000.jpg"
     command = [str(image), "--checkpoint", str(tmp_path / "run" / "checkpoint.safetensors")]
-    assert predict.main([*command, "--output", str(tmp_path)]) == 0
+    assert predict.main([*command, "--pictures", str(tmp_path)]) == 0
     assert "000000.jpg" in capsys.readouterr().out
 
 
@@ -461,8 +459,8 @@ def test_by_name() -> None:
         assert all(type(system.decoder) is expected for system in systems)
         with pytest.raises(TypeError):
             build(f"{decoder}_mla", VOCABULARY, D, released=True, **options)
-    for name in ORDER_FREE:
-        options = small | ({"attention_size": 8} if name in ATTENTION else {})
+    for name in (name for name in SYSTEMS if name.endswith(("mla", "pla"))):
+        options = small | ({"attention_size": 8} if name.startswith("attention") else {})
         assert build(name, VOCABULARY, D, auxiliary_bce=0.1, **options).auxiliary_head
 
 
@@ -474,23 +472,23 @@ def test_a_decoder_tells_of_its_repeats_and_early_stops() -> None:
     batch = Batch(
         torch.arange(2), labels, lengths, to_multi_hot(labels, 3), features=Features(torch.zeros(2, 2))
     )
-    prediction = system.predict(batch)
-    assert prediction.said.tolist() == [[0, 0, 1, 3]] * 2
+    prediction = system.predict(batch.features)
+    assert system.unmasked_tokens(batch.features).tolist() == [[0, 0, 1, 3]] * 2
     assert prediction.decoded.tokens[:, :2].tolist() == [[0, 1]] * 2
     assert prediction.predicted.tolist() == [[True, True, False]] * 2
-    metrics = evaluate(system, [batch, batch])
+    metrics = evaluate(system, [batch, batch], unmasked=True)
     assert (metrics["repeats"], metrics["early_stops"]) == (1.0, 0.0)
     with torch.no_grad():
         decoder.table[1, :, 3] = 9.0  # now it stops after one label: too early for the first image of two
-    metrics = evaluate(system, [batch])
+    metrics = evaluate(system, [batch], unmasked=True)
     assert (metrics["repeats"], metrics["early_stops"]) == (0.0, 0.5)
 
 
 def test_batches_that_end_at_different_steps_are_put_together() -> None:
     system = make_system().eval()
     long, short = make_batch(), make_batch([[0]])
-    outputs = predict_all(system, [long, short])
-    alone = [system.predict(batch).said for batch in (long, short)]
+    outputs = predict_all(system, [long, short], unmasked=True)
+    alone = [system.unmasked_tokens(batch.features) for batch in (long, short)]
     assert outputs.said.shape[0] == 7
     for rows, said in zip((outputs.said[:6], outputs.said[6:]), alone, strict=True):
         assert torch.equal(rows[:, : said.shape[1]], said)
@@ -509,7 +507,8 @@ def recipe(repository: Path, stage: int, *more: object) -> list[str]:
 def three_stages(repository: Path, folder: Path, *more: object) -> list[Path]:
     done: list[Path] = []
     for stage, last in ((1, ()), (2, ("--init-encoder",)), (3, ("--init-from",))):
-        start = [*last, done[-1]] if last else []
+        sizes = "--hidden 16 --attention-size 8 --embedding 8".split()
+        start = [*last, done[-1], *sizes] if last else []
         assert train.main(recipe(repository, stage, *more, *start, "--output", folder / str(stage))) == 0
         done.append(folder / str(stage) / "checkpoint.safetensors")
     return done
@@ -518,9 +517,8 @@ def three_stages(repository: Path, folder: Path, *more: object) -> list[Path]:
 @pytest.mark.slow
 def test_the_three_stages_on_scenes(repository: Path, scenes: Path, tmp_path: Path) -> None:
     small = "--data scenes --backbone scenes_cnn --image-size 128 --epochs 1 --batch-size 12 --device cpu"
-    sizes = "--hidden 16 --attention-size 8 --embedding 8"
     folders = ("--data-dir", scenes, "--cache-dir", tmp_path / "features")
-    one, two, three = three_stages(repository, tmp_path, *small.split(), *sizes.split(), *folders)
+    one, two, three = three_stages(repository, tmp_path, *small.split(), *folders)
     encoders = [load_checkpoint(path).system.encoder.state_dict() for path in (one, two, three)]
     learned = [name for name, x in encoders[0].items() if not torch.equal(x, encoders[1][name])]
     assert learned, "the second stage trains the encoder, too"
@@ -535,17 +533,16 @@ def test_the_three_stages_on_scenes(repository: Path, scenes: Path, tmp_path: Pa
 def test_the_three_stages_on_real_images(repository: Path, shared: Path, tmp_path: Path) -> None:
     """A few steps on 50 + 50 images of COCO with the official annotations and an ImageNet encoder."""
     small = "--data coco2017 --backbone mobilenet_v2 --image-size 64 --epochs 1 --batch-size 16 --device cpu"
-    sizes = "--hidden 16 --attention-size 8 --embedding 8"
     folders = ("--data-dir", shared / "tiny_coco", "--cache-dir", tmp_path / "features")
     weights = ("--weights", shared / "weights" / "mobilenet_v2_imagenet.pth")
-    done = three_stages(repository, tmp_path, *small.split(), *sizes.split(), *folders, *weights)
+    done = three_stages(repository, tmp_path, *small.split(), *folders, *weights)
     assert load_checkpoint(done[-1]).system.method == "pla_released"
 
 
 def test_what_cannot_be_gone_on_with_is_refused(scenes: Path, tmp_path: Path, capsys) -> None:
-    small = "--weights none --epochs 1 --batch-size 48 --device cpu --system ria --hidden 8 --embedding 4"
+    small = "--weights none --epochs 1 --batch-size 48 --device cpu --hidden 8 --embedding 4"
     folders = ["--data-dir", scenes, "--cache-dir", scenes.parent / "features"]
-    command = [*map(str, folders), *small.split()]
+    command = ["ria", *map(str, folders), *small.split()]
     assert train.main([*command, "--output", str(tmp_path / "a")]) == 0
     file = str(tmp_path / "a" / "checkpoint.safetensors")
     assert train.main([*command, "--output", str(tmp_path / "b"), "--init-from", file]) == 0

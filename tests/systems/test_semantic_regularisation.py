@@ -81,14 +81,14 @@ def test_pretraining_trains_the_concepts_too() -> None:
 
 def test_it_predicts_with_concepts_and_all_searches() -> None:
     system, batch = make().eval(), make_batch()
-    found = system.predict(batch)
-    torch.testing.assert_close(found.scores, system.concept_logits(batch).sigmoid())
-    features = system.decoder_features(batch)
+    found = system.predict(batch.features)
+    torch.testing.assert_close(found.scores, system.concept_logits(batch.features).sigmoid())
+    features = system.decoder_features(batch.features)
     assert torch.equal(found.decoded.tokens, greedy(system.decoder, features, max_steps=4).tokens)
     one = beam(system.decoder, features, width=1, max_steps=4).best()
     assert torch.equal(found.decoded.tokens, one.tokens)
     system.search_with(beam_width=4)
-    assert (system.predict(batch).decoded.log_probability >= one.log_probability - 1e-5).all()
+    assert (system.predict(batch.features).decoded.log_probability >= one.log_probability - 1e-5).all()
 
 
 def test_nonsense_is_refused() -> None:

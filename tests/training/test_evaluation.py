@@ -52,7 +52,7 @@ def test_set_probabilities_are_those_of_every_order() -> None:
     system, batch = make_system("ria").eval(), make_batch()
     said = run_system("ria", system, [batch])
     with torch.no_grad():
-        pooled = system.decoder_features(batch).pooled
+        pooled = system.decoder_features(batch.features).pooled
     for i in range(len(batch)):
         every = brute_force(system.decoder, pooled[i : i + 1], 4)
         for chosen, found in (
