@@ -1,16 +1,12 @@
 """A decoder that looks at the image again at every step: additive attention over the grid and an LSTM.
 
-The grid is projected once per image (`start`), not once per step; the arithmetic of a step is in
-`helpers.decoders.attention`.
-
-The arithmetic of an LSTM with additive attention: `advance` is one step, `TeacherForcing` all steps of known labels.
-
-Fast, without another result:
+`AttentionLSTM` is the decoder. Its arithmetic follows: `advance` is one step, `TeacherForcing` all steps of known
+labels. It is fast without another result (`benchmarks/attention_speed.py` measures it):
+- the grid is projected once per image, not once per step;
 - all that reads the previous hidden state is one matrix product, and the scores are one pass over the keys;
-- teacher forcing has its backward pass written out: a weight's gradient is one product over all steps, and nothing
+- the backward pass of teacher forcing is written out: a weight's gradient is one product over all steps, and nothing
   as large as the keys is kept;
 - on some CPUs a matrix product is faster as a convolution (`linear`).
-`benchmarks/attention_speed.py` measures them together.
 """
 
 from __future__ import annotations
@@ -40,21 +36,8 @@ class Inspection(NamedTuple):
     gate: Tensor
 
 
-def doubly_stochastic_penalty(attention: Tensor, lengths: Tensor) -> Tensor:
-    """Ask that every cell be looked at once in all: the mean over images and cells of (1 - Σ_t α_ti)².
-
-    attention: (B, T, L). lengths: (B,) int64, labels of each image; its valid steps are the labels and `<stop>`,
-    the padding after them does not count. Returns a scalar to add to the loss (Xu et al., "Show, Attend and
-    Tell", ICML 2015, eq. 14; weight 1 there). Taught in notebook 04.
-    """
-    steps = torch.arange(attention.shape[1], device=attention.device)
-    valid = steps <= lengths.unsqueeze(1)  # (B, T)
-    looked = (attention * valid.unsqueeze(2)).sum(1)  # (B, L)
-    return (1.0 - looked).square().mean()
-
-
 class AttentionLSTM(Decoder):
-    """An LSTM that looks at a weighted mean of the grid at every step. Taught in notebook 04.
+    """An LSTM that looks at a weighted mean of the grid at every step.
 
     With h the previous hidden state: e_i = v·ReLU(W_e a_i + W_h h) + b over the cells a_i, α = softmax(e),
     z = Σ α_i a_i, gate = σ(W_g h), and the LSTM reads [embedding of the previous label; gate * z]. h0 = W pooled
@@ -65,8 +48,8 @@ class AttentionLSTM(Decoder):
     embedding_size: of the labels; ignored where `vectors` (C + 2, E) are given.
     learn_cell: c0 is linear in pooled. input_dropout is applied to the embedding, output_dropout before the scores.
     attention_dropout: of single numbers of the grid, as seen by the attention (keys and values);
-    attention_dropout_per: "sequence" draws one mask for all steps; "step" a new one for every step, which has to
-    project the grid again at every step, and is as slow as that.
+    attention_dropout_per: "sequence" draws one mask for all steps; "step" a new one for every step, which is slow: the
+    grid is projected again at every step.
 
     Several rows of `tokens` and hidden state may share an image: with K * B rows over a memory of B images, rows
     i * K to i * K + K - 1 read image i, and no grid is copied.
@@ -83,9 +66,9 @@ class AttentionLSTM(Decoder):
         vectors: Tensor | None = None,
         freeze_vectors: bool = True,
         learn_cell: bool = False,
-        input_dropout: float = 0.3,
-        output_dropout: float = 0.5,
-        attention_dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        output_dropout: float = 0.3,
+        attention_dropout: float = 0.3,
         attention_dropout_per: Literal["sequence", "step"] = "sequence",
     ) -> None:
         super().__init__(num_labels)
@@ -169,8 +152,7 @@ class AttentionLSTM(Decoder):
 
     def forward(self, features: Features, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Teacher forcing: tokens (B, T) int64 -> logits (B, T, V), attention (B, T, L) float32."""
-        # The compiler fuses the plain steps by itself, and masks that change every step leave nothing to share.
-        if torch.compiler.is_compiling() or self._dropout_per_step:
+        if self._dropout_per_step:  # masks that change at every step leave nothing to share
             return super().forward(features, tokens)
         (h, c), (grid, keys) = self.start(features)
         inputs = self._inputs(tokens.t())  # (T, B, 4H)
@@ -203,9 +185,20 @@ class AttentionLSTM(Decoder):
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.keys.weight.dtype
 
 
-# A CPU goes through the images in pieces of about this size, so that an intermediate as large as the keys is
-# read back from the cache and not from memory. A GPU takes all images at once.
-CHUNK_BYTES = 4 * 2**20
+def doubly_stochastic_penalty(attention: Tensor, lengths: Tensor) -> Tensor:
+    """The decoder should look at every cell once in all steps together: the mean over images and cells of (1 - Σ_t α_ti)².
+
+    attention: (B, T, L). lengths: (B,) int64, labels of each image; its valid steps are the labels and `<stop>`,
+    the padding after them does not count. Returns a scalar to add to the loss (Xu et al., "Show, Attend and
+    Tell", ICML 2015, eq. 14; weight 1 there).
+    """
+    steps = torch.arange(attention.shape[1], device=attention.device)
+    valid = steps <= lengths.unsqueeze(1)  # (B, T)
+    looked = (attention * valid.unsqueeze(2)).sum(1)  # (B, L)
+    return (1.0 - looked).square().mean()
+
+
+# --- the arithmetic of a step ---
 
 
 class Weights(NamedTuple):
@@ -238,96 +231,6 @@ class Moment(NamedTuple):
     gates: tuple[Tensor, ...]
 
 
-def groups(image: Tensor, filters: Tensor) -> int:
-    """How many pictures to cut the rows of `image` (m, k) into for `linear`'s convolution; 0: use a plain product.
-
-    On a CPU with AVX-512 PyTorch gives a float32 convolution to oneDNN, which uses AVX-512 on every maker's chips,
-    and a matrix product to MKL, which does so on Intel's only: 2 times faster for the shapes here on AMD. oneDNN
-    gets batches of 16 and more only; below 2**22 multiplications its overhead shows.
-    """
-    if (
-        torch.compiler.is_compiling()  # it chooses by itself, and cannot read the next lines
-        or image.device.type != "cpu"
-        or not image.dtype == filters.dtype == torch.float32
-        or torch.backends.cpu.get_cpu_capability() != "AVX512"
-        or torch.is_autocast_enabled("cpu")
-        or len(filters) < 4
-        or image.numel() * len(filters) < 2**22
-    ):
-        return 0
-    return next((g for g in range(16, 65) if len(image) % g == 0), 0)
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x weightᵀ + bias, as `F.linear`: x (m, k), weight (n, k), bias (n,) -> (m, n).
-
-    A 1x1 convolution is the same product. The larger operand is its picture, for oneDNN reorders the other one.
-    """
-    if len(x) < len(weight) and (g := groups(weight, x)):
-        result = F.conv2d(as_pictures(weight, g), x[:, :, None, None])  # (g, m, 1, n / g)
-        result = result.squeeze(2).mT.flatten(0, 1).mT.contiguous()  # (n, m) -> (m, n)
-        return result if bias is None else result + bias
-    if g := groups(x, weight):
-        result = F.conv2d(as_pictures(x, g), weight[:, :, None, None], bias)  # (g, n, 1, m / g)
-        return result.squeeze(2).mT.flatten(0, 1)  # (m, n)
-    return F.linear(x, weight, bias)
-
-
-def linear_backward(d_result: Tensor, weight: Tensor) -> Tensor:
-    """The gradient of x in `linear(x, weight)`: d_result (m, n), weight (n, k) -> (m, k)."""
-    if not (g := groups(weight, d_result)):
-        return d_result @ weight
-    size = (len(d_result), weight.shape[1], 1, 1)
-    pictures, d_pictures = as_pictures(weight, g), as_pictures(d_result.mT, g)
-    return torch.nn.grad.conv2d_weight(pictures, size, d_pictures)[:, :, 0, 0]
-
-
-def as_pictures(rows: Tensor, g: int) -> Tensor:
-    """(m, k) -> (g, k, 1, m / g), channels last: where the rows are contiguous nothing is copied."""
-    return rows.contiguous().unflatten(0, (g, -1)).mT.unsqueeze(2)
-
-
-def widened(x: Tensor) -> Tensor:
-    """`x` in float32 where it is half precision, else as it is."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def chunks(keys: Tensor, queries: int, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
-    """The images in pieces, each with the same buffer (b, queries, L, A) to write to; keys: (B, L, A)."""
-    batch, cells, size = keys.shape
-    images = batch
-    if keys.device.type == "cpu":
-        images = min(batch, max(1, CHUNK_BYTES // (queries * cells * size * dtype.itemsize)))
-    buffer = torch.empty(images, queries, cells, size, dtype=dtype, device=keys.device)
-    for first in range(0, batch, images):
-        piece = slice(first, min(first + images, batch))
-        yield piece, buffer[: piece.stop - piece.start]
-
-
-def additive_attention(keys: Tensor, query: Tensor, weights: Weights) -> Tensor:
-    """α = softmax over the cells of v·ReLU(key + query) + b. Taught in notebook 04.
-
-    keys: (B, L, A). query: (B, K, A), K queries an image. Returns (B, K, L), float32 (float64 for float64).
-
-    ReLU(k + q) = max(k, -q) + q, and v·q is the same for every cell of an image, so the softmax does not see
-    it: one pass over the keys instead of two (Bahdanau et al., ICLR 2015; ReLU as in later captioners).
-    """
-    # float32 from here on: half precision would round away the differences that the softmax lives on.
-    threshold = -widened(query)
-    v, b = weights.score.to(threshold.dtype), weights.score_bias.to(threshold.dtype)
-    (batch, cells, size), queries = keys.shape, query.shape[1]
-    with torch.autocast(keys.device.type, enabled=False):
-        if keys.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            highest = torch.maximum(keys.unsqueeze(1), threshold.unsqueeze(2))  # (B, K, L, A)
-            return F.linear(highest, v, b).squeeze(3).softmax(2)
-        scores = threshold.new_empty(batch, queries, cells)
-        for images, highest in chunks(keys, queries, threshold.dtype):  # highest: a buffer (b, K, L, A)
-            torch.maximum(keys[images].unsqueeze(1), threshold[images].unsqueeze(2), out=highest)
-            flat = scores[images].view(-1)  # (b * K * L,)
-            torch.mv(highest.view(-1, size), v[0], out=flat)
-        return (scores + b).softmax(2)
-
-
 def advance(
     inputs: Tensor,
     hidden: Tensor,
@@ -357,23 +260,36 @@ def advance(
     return Moment(o * cell.tanh(), cell, attention, gate, context, query, (i, f, g, o))
 
 
-def active_sum(keys: Tensor, threshold: Tensor, d_energy: Tensor) -> Tensor:
-    """Σ_i d_energy_i [key_i > threshold]: keys (B, L, A), threshold (B, A), d_energy (B, L) -> (B, A)."""
-    result = torch.empty_like(threshold)
-    for images, active in chunks(keys, 1, keys.dtype):
-        torch.gt(keys[images], threshold[images].unsqueeze(1), out=active[:, 0])  # 1.0 or 0.0
-        result[images] = torch.bmm(d_energy[images].unsqueeze(1).to(active.dtype), active[:, 0]).squeeze(1)
-    return result
+def additive_attention(keys: Tensor, query: Tensor, weights: Weights) -> Tensor:
+    """α = softmax over the cells of v·ReLU(key + query) + b.
+
+    keys: (B, L, A). query: (B, K, A), K queries an image. Returns (B, K, L), float32 (float64 for float64).
+
+    ReLU(k + q) = max(k, -q) + q, and v·q is the same for every cell of an image, so the softmax does not see
+    it: one pass over the keys instead of two (Bahdanau et al., ICLR 2015; ReLU as in later captioners).
+    """
+    # float32 from here on: half precision would round away the differences that the softmax lives on.
+    threshold = -widened(query)
+    v, b = weights.score.to(threshold.dtype), weights.score_bias.to(threshold.dtype)
+    (batch, cells, size), queries = keys.shape, query.shape[1]
+    with torch.autocast(keys.device.type, enabled=False):
+        if keys.device.type != "cpu" or torch.is_grad_enabled():
+            highest = torch.maximum(keys.unsqueeze(1), threshold.unsqueeze(2))  # (B, K, L, A)
+            return F.linear(highest, v, b).squeeze(3).softmax(2)
+        scores = threshold.new_empty(batch, queries, cells)
+        for images, highest in chunks(keys, queries, threshold.dtype):  # highest: a buffer (b, K, L, A)
+            torch.maximum(keys[images].unsqueeze(1), threshold[images].unsqueeze(2), out=highest)
+            flat = scores[images].view(-1)  # (b * K * L,)
+            torch.mv(highest.view(-1, size), v[0], out=flat)
+        return (scores + b).softmax(2)
 
 
-def active_outer(keys: Tensor, threshold: Tensor, d_energy: Tensor) -> Tensor:
-    """Σ_t d_energy_t [key > threshold_t]: keys (B, L, A), threshold (T, B, A), d_energy (T, B, L) -> (B, L, A)."""
-    result = torch.zeros_like(keys, dtype=d_energy.dtype)
-    for images, active in chunks(keys, 1, keys.dtype):
-        for t in range(len(threshold)):
-            torch.gt(keys[images], threshold[t, images].unsqueeze(1), out=active[:, 0])
-            result[images].addcmul_(active[:, 0], d_energy[t, images].unsqueeze(2))
-    return result
+def widened(x: Tensor) -> Tensor:
+    """`x` in float32 where it is half precision, else as it is."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+# --- all steps at once ---
 
 
 class TeacherForcing(torch.autograd.Function):
@@ -468,3 +384,90 @@ class TeacherForcing(torch.autograd.Function):
             d_score.unsqueeze(0),
             d_score.new_zeros(1),  # the softmax does not see b
         )
+
+
+def active_sum(keys: Tensor, threshold: Tensor, d_energy: Tensor) -> Tensor:
+    """Σ_i d_energy_i [key_i > threshold]: keys (B, L, A), threshold (B, A), d_energy (B, L) -> (B, A)."""
+    result = torch.empty_like(threshold)
+    for images, active in chunks(keys, 1, keys.dtype):
+        torch.gt(keys[images], threshold[images].unsqueeze(1), out=active[:, 0])  # 1.0 or 0.0
+        result[images] = torch.bmm(d_energy[images].unsqueeze(1).to(active.dtype), active[:, 0]).squeeze(1)
+    return result
+
+
+def active_outer(keys: Tensor, threshold: Tensor, d_energy: Tensor) -> Tensor:
+    """Σ_t d_energy_t [key > threshold_t]: keys (B, L, A), threshold (T, B, A), d_energy (T, B, L) -> (B, L, A)."""
+    result = torch.zeros_like(keys, dtype=d_energy.dtype)
+    for images, active in chunks(keys, 1, keys.dtype):
+        for t in range(len(threshold)):
+            torch.gt(keys[images], threshold[t, images].unsqueeze(1), out=active[:, 0])
+            result[images].addcmul_(active[:, 0], d_energy[t, images].unsqueeze(2))
+    return result
+
+
+# A CPU goes through the images in pieces of about this size: an intermediate as large as the keys is then read back
+# from the cache and not from memory. A GPU takes all images at once.
+CHUNK_BYTES = 4 * 2**20
+
+
+def chunks(keys: Tensor, queries: int, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+    """The images in pieces, each with the same buffer (b, queries, L, A) to write to; keys: (B, L, A)."""
+    batch, cells, size = keys.shape
+    images = batch
+    if keys.device.type == "cpu":
+        images = min(batch, max(1, CHUNK_BYTES // (queries * cells * size * dtype.itemsize)))
+    buffer = torch.empty(images, queries, cells, size, dtype=dtype, device=keys.device)
+    for first in range(0, batch, images):
+        piece = slice(first, min(first + images, batch))
+        yield piece, buffer[: piece.stop - piece.start]
+
+
+# --- products ---
+
+
+def groups(image: Tensor, filters: Tensor) -> int:
+    """How many pictures to cut the rows of `image` (m, k) into for `linear`'s convolution; 0: use a plain product.
+
+    On a CPU with AVX-512 PyTorch gives a float32 convolution to oneDNN, which uses AVX-512 on every maker's chips,
+    and a matrix product to MKL, which does so on Intel's only: 2 times faster for the shapes here on AMD. oneDNN
+    gets batches of 16 and more only; below 2**22 multiplications its overhead shows.
+    """
+    if (
+        image.device.type != "cpu"
+        or not image.dtype == filters.dtype == torch.float32
+        or torch.backends.cpu.get_cpu_capability() != "AVX512"
+        or torch.is_autocast_enabled("cpu")
+        or len(filters) < 4
+        or image.numel() * len(filters) < 2**22
+    ):
+        return 0
+    return next((g for g in range(16, 65) if len(image) % g == 0), 0)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x weightᵀ + bias, as `F.linear`: x (m, k), weight (n, k), bias (n,) -> (m, n).
+
+    A 1x1 convolution is the same product. The larger operand is its picture, for oneDNN reorders the other one.
+    """
+    if len(x) < len(weight) and (g := groups(weight, x)):
+        result = F.conv2d(as_pictures(weight, g), x[:, :, None, None])  # (g, m, 1, n / g)
+        result = result.squeeze(2).mT.flatten(0, 1).mT.contiguous()  # (n, m) -> (m, n)
+        return result if bias is None else result + bias
+    if g := groups(x, weight):
+        result = F.conv2d(as_pictures(x, g), weight[:, :, None, None], bias)  # (g, n, 1, m / g)
+        return result.squeeze(2).mT.flatten(0, 1)  # (m, n)
+    return F.linear(x, weight, bias)
+
+
+def linear_backward(d_result: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of x in `linear(x, weight)`: d_result (m, n), weight (n, k) -> (m, k)."""
+    if not (g := groups(weight, d_result)):
+        return d_result @ weight
+    size = (len(d_result), weight.shape[1], 1, 1)
+    pictures, d_pictures = as_pictures(weight, g), as_pictures(d_result.mT, g)
+    return torch.nn.grad.conv2d_weight(pictures, size, d_pictures)[:, :, 0, 0]
+
+
+def as_pictures(rows: Tensor, g: int) -> Tensor:
+    """(m, k) -> (g, k, 1, m / g), channels last: where the rows are contiguous nothing is copied."""
+    return rows.contiguous().unflatten(0, (g, -1)).mT.unsqueeze(2)

@@ -163,7 +163,7 @@ class LabelDecoder(nn.Module):
         cells: GridSize | None = None,
         crops: int = 0,
         standardize: bool = True,
-        feature_dropout: float = 0.0,
+        feature_dropout: float = 0.5,
     ) -> None:
         super().__init__()
         choices = {

@@ -60,8 +60,8 @@ class LabelLSTM(_EmbeddingLSTM):
         embedding_size: int = 300,
         vectors: Tensor | None = None,
         freeze_vectors: bool = True,
-        input_dropout: float = 0.3,
-        output_dropout: float = 0.5,
+        input_dropout: float = 0.0,
+        output_dropout: float = 0.3,
         image: Literal["state", "step"] = "state",
     ) -> None:
         super().__init__(num_labels)
@@ -117,7 +117,7 @@ class JointEmbedding(_EmbeddingLSTM):
         freeze_vectors: bool = False,
         image_first: bool = False,
         input_dropout: float = 0.0,
-        output_dropout: float = 0.5,
+        output_dropout: float = 0.3,
     ) -> None:
         super().__init__(num_labels)
         self.image_first = image_first
