@@ -14,7 +14,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.commands.train import parser as train_parser
+from helpers.commands.train import configure
 from helpers.data.files import REPOSITORY, read_json, write_json, write_text
 from helpers.training.run import run
 
@@ -50,16 +50,16 @@ COMMON = {
     "corel5k": "--data corel5k --backbone mobilenet_v2 --image-size 224",
 }
 HEAD = {
-    "scenes": "--system bce --epochs 30 --lr 2e-3",
-    "corel5k": "--system bce --epochs 30 --lr 2e-3 --hidden 1024",
+    "scenes": "bce --epochs 30 --lr 2e-3",
+    "corel5k": "bce --epochs 30 --lr 2e-3 --hidden 1024",
 }
 RIA = {
-    "scenes": "--system ria --hidden 128 --embedding 64 --epochs 30",
-    "corel5k": "--system ria --glove {glove} --lr 5e-4 --epochs 30 --input-dropout 0.3 --output-dropout 0.5",
+    "scenes": "ria --hidden 128 --embedding 64 --epochs 30",
+    "corel5k": "ria --glove {glove} --lr 5e-4 --epochs 30 --input-dropout 0.3 --output-dropout 0.5",
 }
 ATTENTION = {
-    "scenes": "--system attention --hidden 128 --embedding 64 --attention-size 128 --epochs 30",
-    "corel5k": "--system attention --glove {glove} --lr 5e-4 --epochs 25 --input-dropout 0.3 --output-dropout 0.5 "
+    "scenes": "attention --hidden 128 --embedding 64 --attention-size 128 --epochs 30",
+    "corel5k": "attention --glove {glove} --lr 5e-4 --epochs 25 --input-dropout 0.3 --output-dropout 0.5 "
     "--attention-size 256 --attention-dropout 0.5",
 }
 # The order of the labels: on scenes with attention, on Corel-5k with RIA's decoder, which takes a fifth of the time
@@ -67,27 +67,27 @@ ATTENTION = {
 ORDERS = {"scenes": ATTENTION["scenes"]}
 POOLED_ORDERS = {"corel5k": RIA["corel5k"].replace("5e-4", "1e-3")}
 CNN_RNN = {
-    "scenes": "--system cnn_rnn --hidden 128 --epochs 30 --lr 5e-3",
-    "corel5k": "--system cnn_rnn --lr 1e-3 --epochs 30 --output-dropout 0.3",
+    "scenes": "cnn_rnn --hidden 128 --epochs 30 --lr 5e-3",
+    "corel5k": "cnn_rnn --lr 1e-3 --epochs 30 --output-dropout 0.3",
 }
 SR = {
-    "scenes": "--system sr_cnn_rnn --hidden 128 --embedding 64 --epochs 30 --lr 2e-3 --pretrain-epochs 5",
-    "corel5k": "--system sr_cnn_rnn --glove {glove} --lr 2e-3 --epochs 30 --input-dropout 0.3 --output-dropout 0.5 "
+    "scenes": "sr_cnn_rnn --hidden 128 --embedding 64 --epochs 30 --lr 2e-3 --pretrain-epochs 5",
+    "corel5k": "sr_cnn_rnn --glove {glove} --lr 2e-3 --epochs 30 --input-dropout 0.3 --output-dropout 0.5 "
     "--pretrain-epochs 5",
 }
 CAPTIONER = {
-    "scenes, captions": "--system captioner --captions all --hidden 192 --embedding 64 --epochs 15 --lr 5e-3 "
+    "scenes, captions": "captioner --captions all --hidden 192 --embedding 64 --epochs 15 --lr 5e-3 "
     "--feature-dropout 0.3 --output-dropout 0.5 --weight-decay 0.1"
 }
 LOOKING_CAPTIONER = {
-    "scenes, captions": "--system attention_captioner --captions all --hidden 128 --embedding 64 --attention-size 64 "
+    "scenes, captions": "attention_captioner --captions all --hidden 128 --embedding 64 --attention-size 64 "
     "--epochs 8 --lr 1e-2 --feature-dropout 0.1 --attention-dropout 0 --output-dropout 0.1"
 }
 # The same options, so that the two rows differ in what the cells hold and in nothing else.
 DETAILED_CAPTIONER = {data: options + " --cell-details" for data, options in LOOKING_CAPTIONER.items()}
 LCNET = {
-    "scenes": "--system lcnet --hidden 64 --epochs 15 --lr 2e-3",
-    "corel5k": "--system lcnet --hidden 128 --epochs 8 --lr 4e-3 --feature-dropout 0.5 --amp",
+    "scenes": "lcnet --hidden 64 --epochs 15 --lr 2e-3",
+    "corel5k": "lcnet --hidden 128 --epochs 8 --lr 4e-3 --feature-dropout 0.5 --amp",
 }
 LCNET_SCENES = {"scenes": LCNET["scenes"]}
 VARIANTS = (
@@ -99,17 +99,17 @@ VARIANTS = (
     ("ria, frequent-first", RIA, "--order frequent-first"),
     ("ria, random order", RIA, "--order random"),
     ("ria, features not standardised", RIA, "--no-standardize"),
-    ("ria, MLA", POOLED_ORDERS, "--system ria_mla"),
-    ("ria, PLA", POOLED_ORDERS, "--system ria_pla"),
-    ("ria, PLA as released", POOLED_ORDERS, "--system ria_pla --released-pla"),
+    ("ria, MLA", POOLED_ORDERS, "ria_mla"),
+    ("ria, PLA", POOLED_ORDERS, "ria_pla"),
+    ("ria, PLA as released", POOLED_ORDERS, "ria_pla --released-pla"),
     ("cnn_rnn", CNN_RNN, ""),
     ("sr_cnn_rnn", SR, ""),
     ("attention, rare-first", ATTENTION, ""),
     ("attention, frequent-first", ORDERS, "--order frequent-first"),
     ("attention, random order", ORDERS, "--order random"),
-    ("attention, MLA", ORDERS, "--system attention_mla"),
-    ("attention, PLA", ORDERS, "--system attention_pla"),
-    ("attention, PLA as released", ORDERS, "--system attention_pla --released-pla"),
+    ("attention, MLA", ORDERS, "attention_mla"),
+    ("attention, PLA", ORDERS, "attention_pla"),
+    ("attention, PLA as released", ORDERS, "attention_pla --released-pla"),
     ("captioner", CAPTIONER, ""),
     ("captioner with attention", LOOKING_CAPTIONER, ""),
     ("captioner with attention, colours and places", DETAILED_CAPTIONER, ""),
@@ -119,8 +119,8 @@ VARIANTS = (
     ("lcnet, two layers", LCNET_SCENES, "--layers 2"),
     ("lcnet, the picture twice", LCNET_SCENES, "--crops 1"),
     ("lcnet, four tiles", LCNET_SCENES, "--crops 2"),
-    ("query2label", LCNET_SCENES, "--system query2label"),
-    ("ml_gcn", LCNET_SCENES, "--system ml_gcn"),
+    ("query2label", LCNET_SCENES, "query2label"),
+    ("ml_gcn", LCNET_SCENES, "ml_gcn"),
 )
 
 
@@ -131,7 +131,11 @@ def rows(args: argparse.Namespace) -> list[Row]:
         for name, base, extra in VARIANTS:
             if data not in base or (data == "scenes" and name == "bce, linear head"):
                 continue
-            words = f"{COMMON[data]} {base[data]} {extra}".split()
+            system, *words = base[data].split()
+            more = extra.split()
+            if more and not more[0].startswith("--"):
+                system = more.pop(0)  # the same options for another system
+            words = [system, *COMMON[data].split(), *words, *more]
             found.append(Row(data, name, tuple(word.format(glove=args.glove) for word in words)))
     return found
 
@@ -151,7 +155,7 @@ def run_row(row: Row, seed: int, args: argparse.Namespace) -> dict:
         if (folder / "last.pt").exists():
             more.append("--resume")
         print(f"== {row.data}: {row.name}, seed {seed}", flush=True)
-        run(train_parser().parse_args([*row.arguments, *more]))
+        run(configure([*row.arguments, *more]))
     return read_json(folder / "metrics.json")
 
 

@@ -1,9 +1,9 @@
-"""Train the RIA that ships in data/scenes_ria.safetensors, so that notebook 00 labels an image in its first minute.
+"""Train the RIA that ships in data/scenes_ria.safetensors, so that the course labels an image in its first minute.
 
     python -m benchmarks.ship_scenes_ria
 
-Runs `helpers.commands.train` on the embedded scenes with the small CNN that ships too, and stores the result as float16 with its
-sha256 in data/checksums.json.
+Trains on the embedded scenes with the small CNN that ships too, and stores the result as float16 with its sha256 in
+data/checksums.json.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from helpers.commands.train import parser, print_table
+from helpers.commands.train import configure, print_table
 from helpers.data.files import DATA, read_json, write_json
 from helpers.training.run import run
 
@@ -23,8 +23,8 @@ NAME = "scenes_ria.safetensors"
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "run"
-        options = "--system ria --hidden 128 --embedding 64 --epochs 30 --seed 0 --half"
-        print_table(run(parser().parse_args([*options.split(), "--output", str(output)])))
+        options = "ria --hidden 128 --embedding 64 --epochs 30 --seed 0 --half"
+        print_table(run(configure([*options.split(), "--output", str(output)])))
         shutil.copy(output / "checkpoint.safetensors", DATA / NAME)
     sums = read_json(DATA / "checksums.json")
     sums[NAME] = hashlib.sha256((DATA / NAME).read_bytes()).hexdigest()

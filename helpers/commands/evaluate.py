@@ -7,102 +7,85 @@ the table; writes evaluation.json and evaluation.png into --output.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch.utils.data import DataLoader
+from helpers.commands.parser import fail, parse
+from helpers.systems.options import COUNT, THRESHOLDS, Options, Rule, one_of, option
+from helpers.training.config import DataOptions, pick_device
 
-from helpers.data.batches import make_loader
-from helpers.data.files import DATA, replacing, write_json
-from helpers.data.labels import label_frequency
-from helpers.data.load import load
-from helpers.data.records import AnnotatedImages
-from helpers.encoders.cache import FeatureDataset, encode_records
-from helpers.metrics.intervals import compare
-from helpers.systems.classifier import ScoringSystem
-from helpers.systems.registry import CAPTIONERS, NEEDS_GRID
-from helpers.systems.sequence import SequenceSystem
-from helpers.training.checkpoints import Checkpoint, load_checkpoint
-from helpers.training.config import pick_device, threshold_rule
-from helpers.training.fit import predict_all
-from helpers.training.report import Said, report, run_system
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+    from helpers.data.records import AnnotatedImages
+    from helpers.training.checkpoints import Checkpoint
+    from helpers.training.report import Said
 
 SHOWN = ("mAP", "OP", "OR", "OF1", "CP", "CR", "CF1", "N+", "image_F1", "exact_match")
 
 
-def parser() -> argparse.ArgumentParser:
-    """All options."""
-    p = argparse.ArgumentParser(
-        prog="python -m helpers evaluate", description="Judge trained systems on a split."
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(Options):
+    """What is judged, and how."""
+
+    heading: ClassVar[str] = "judging"
+    checkpoint: tuple[Path, ...] = option(
+        ..., "training folders, or their checkpoint.safetensors", basic=True
     )
-    p.add_argument(
-        "--checkpoint", type=Path, nargs="+", required=True, help="checkpoint.safetensors of training folders"
+    name: tuple[str, ...] | None = option(None, "what to call them (default: their folders)", basic=True)
+    split: str = option("test", "images to judge on", one_of("val", "test"), basic=True)
+    output: Path = option(Path("runs/evaluation"), "folder of evaluation.json and evaluation.png", basic=True)
+    beam_width: int | None = option(
+        None, "of decoders; 1 is greedy (default: as they were trained)", COUNT, basic=True
     )
-    p.add_argument("--name", nargs="+", help="what to call them (default: their folders)")
-    p.add_argument("--data", default="scenes", help="as for python -m helpers train (default: %(default)s)")
-    p.add_argument(
-        "--data-dir", type=Path, help="where the data set lies (default: data/<name> of the course)"
+    thresholds: str | None = option(
+        None, "global, mcc or top3, chosen anew on validation (default: as trained)", THRESHOLDS, basic=True
     )
-    p.add_argument(
-        "--split", default="test", choices=("val", "test"), help="images to judge on (default: test)"
+    replicates: int = option(1000, "draws of the bootstrap", COUNT, basic=True)
+    level: float = option(
+        0.95,
+        "share of the draws in an interval",
+        Rule("a number between 0 and 1", lambda x: 0 < x < 1),
+        basic=True,
     )
-    p.add_argument("--cache-dir", type=Path, default=DATA / "features", help="folder of the feature cache")
-    p.add_argument("--beam-width", type=int, help="of decoders (default: as they were trained; 1 is greedy)")
-    p.add_argument(
-        "--thresholds",
-        type=threshold_rule,
-        help="of classifiers: global, mcc or top3, chosen anew on validation (default: as they were trained)",
+    seed: int = option(0, "of the draws", basic=True)
+    batch_size: int = option(64, "images at once", COUNT, basic=True)
+    device: str = option("auto", "auto, cpu, cuda or mps", basic=True)
+    cache_dir: Path | None = option(
+        None, "folder of the feature cache (default: data/features of the course)"
     )
-    p.add_argument(
-        "--replicates", type=int, default=1000, help="draws of the bootstrap (default: %(default)s)"
-    )
-    p.add_argument(
-        "--level", type=float, default=0.95, help="share of the draws in an interval (default: %(default)s)"
-    )
-    p.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
-    p.add_argument("--batch-size", type=int, default=64, help="images at once (default: %(default)s)")
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
-    p.add_argument(
-        "--output", type=Path, default=Path("runs/evaluation"), help="folder (default: %(default)s)"
-    )
-    return p
 
 
-def make_split_loader(
-    checkpoint: Checkpoint, data: AnnotatedImages, split: str, args: argparse.Namespace
-) -> DataLoader:
+def split_loader(checkpoint: Checkpoint, data: AnnotatedImages, split: str, o: EvaluateOptions) -> DataLoader:
     """The images of a split as the checkpoint's encoder sees them, in order, labels in the order of its training."""
-    records = data.split(split)
-    name = checkpoint.config.get("system")
-    encoder = checkpoint.system.encoder
-    cached = encode_records(
-        encoder, records, args.cache_dir, grid=name in NEEDS_GRID, device=pick_device(args.device)
-    )
-    frequency = frequency_of(data)
-    dataset = FeatureDataset(
-        cached,
-        records,
-        data.vocabulary,
-        augment=False,
-        order=checkpoint.config.get("order") or "given",
-        frequency=frequency,
-    )
-    return make_loader(dataset, batch_size=args.batch_size, shuffle=False)
+    from helpers.data.files import DATA
+    from helpers.encoders.cache import feature_loaders
+
+    return feature_loaders(
+        data,
+        checkpoint.system.encoder,
+        cache_dir=o.cache_dir or DATA / "features",
+        order=getattr(checkpoint.options, "order", "given"),
+        batch_size=o.batch_size,
+        grid=checkpoint.options.needs_grid,
+        device=pick_device(o.device),
+        splits=[split],
+    )[split]
 
 
-def frequency_of(data: AnnotatedImages):
-    """(C,) int64, training images of each label."""
-    return label_frequency([data.vocabulary.encode(r.labels) for r in data.train], len(data.vocabulary))
-
-
-def judge(path: Path, name: str, data: AnnotatedImages, args: argparse.Namespace) -> Said:
+def judge(path: Path, name: str, data: AnnotatedImages, o: EvaluateOptions) -> Said:
     """What one checkpoint says of the split; thresholds are chosen on validation before."""
-    device = pick_device(args.device)
+    from helpers.systems.classifier import ScoringSystem
+    from helpers.systems.sequence import SequenceSystem
+    from helpers.training.checkpoints import load_checkpoint
+    from helpers.training.fit import predict_all
+    from helpers.training.report import run_system
+
+    device = pick_device(o.device)
     checkpoint = load_checkpoint(path, device=device)
-    if checkpoint.config.get("system") in CAPTIONERS:
+    if checkpoint.options.learns == "words":
         raise ValueError(f"{path} writes captions: this command judges sets of labels")
     if checkpoint.vocabulary != data.vocabulary:
         raise ValueError(
@@ -110,51 +93,43 @@ def judge(path: Path, name: str, data: AnnotatedImages, args: argparse.Namespace
             f"{data.name}: give the --data it was trained on"
         )
     system = checkpoint.system
-    if args.beam_width is not None and isinstance(system, SequenceSystem):
-        system.search_with(beam_width=args.beam_width, top_k=system.top_k)
-    if args.thresholds is not None and isinstance(system, ScoringSystem):
-        system.use_thresholds(args.thresholds)
-        found = predict_all(system, make_split_loader(checkpoint, data, "val", args), device=device)
+    if o.beam_width is not None and isinstance(system, SequenceSystem):
+        system.search_with(beam_width=o.beam_width, top_k=system.top_k)
+    if o.thresholds is not None and isinstance(system, ScoringSystem):
+        system.use_thresholds(o.thresholds)
+        found = predict_all(system, split_loader(checkpoint, data, "val", o), device=device)
         system.calibrate(found.scores, found.target)
-    return run_system(name, system, make_split_loader(checkpoint, data, args.split, args), device=device)
+    return run_system(name, system, split_loader(checkpoint, data, o.split, o), device=device)
 
 
-def evaluate(args: argparse.Namespace) -> dict[str, Any]:
+def evaluate(o: EvaluateOptions, source: DataOptions) -> dict[str, Any]:
     """Everything about every checkpoint, as it is written to evaluation.json."""
-    names = args.name or [_name_of(path) for path in args.checkpoint]
-    if len(names) != len(args.checkpoint) or len(set(names)) != len(names):
+    names = o.name or tuple(_name_of(path) for path in o.checkpoint)
+    if len(names) != len(o.checkpoint) or len(set(names)) != len(names):
         raise ValueError(
-            f"{len(args.checkpoint)} checkpoints have the names {names}: give each its own with --name"
+            f"{len(o.checkpoint)} checkpoints have the names {', '.join(names)}: give each its own with --name"
         )
-    data = load(args.data, args.data_dir)
-    frequency = frequency_of(data)
-    said = [judge(path, name, data, args) for path, name in zip(args.checkpoint, names, strict=True)]
-    options = {"replicates": args.replicates, "level": args.level, "seed": args.seed}
+    from helpers.data.load import load
+    from helpers.metrics.intervals import compare
+    from helpers.training.report import report
+
+    unlabelled = "drop" if source.drop_unlabelled else "keep"
+    data = load(source.data, source.data_dir, unlabelled=unlabelled, download=source.download)
+    frequency = data.frequency()
+    said = [judge(path, name, data, o) for path, name in zip(o.checkpoint, names, strict=True)]
+    how = {"replicates": o.replicates, "level": o.level, "seed": o.seed}
     comparisons = []
     for other in said[1:]:
-        differences = compare(
-            said[0].predicted,
-            other.predicted,
-            said[0].target,
-            *(
-                (said[0].scores, other.scores)
-                if other.scores is not None and said[0].scores is not None
-                else ()
-            ),
-            **options,
-        )
-        comparisons.append(
-            {
-                "first": said[0].name,
-                "second": other.name,
-                "differences": {key: asdict(value) for key, value in differences.items()},
-            }
-        )
+        scores = (said[0].scores, other.scores)
+        scores = () if any(s is None for s in scores) else scores
+        found = compare(said[0].predicted, other.predicted, said[0].target, *scores, **how)
+        differences = {key: asdict(value) for key, value in found.items()}
+        comparisons.append({"first": said[0].name, "second": other.name, "differences": differences})
     return {
-        "data": args.data,
-        "split": args.split,
-        **options,
-        "systems": [report(one, data.vocabulary.labels, frequency, **options) for one in said],
+        "data": source.data,
+        "split": o.split,
+        **how,
+        "systems": [report(one, data.vocabulary.labels, frequency, **how) for one in said],
         "comparisons": comparisons,
     }
 
@@ -195,22 +170,26 @@ def _cell(metric: str, value: dict[str, float]) -> str:
 
 
 def _name_of(path: Path) -> str:
-    return path.parent.name if path.stem == "checkpoint" else path.stem
+    return path.parent.name if path.name == "checkpoint.safetensors" else path.stem
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point; errors that the user can mend are printed as one line."""
-    args = parser().parse_args(argv)
+    """Entry point; errors that the user can fix are printed as one line."""
+    words = sys.argv[1:] if argv is None else argv
+    about = "Judge trained systems on a split, the others compared with the first."
+    options, source = parse(
+        words, "evaluate", about, EvaluateOptions, DataOptions, usage="--checkpoint RUN RUN"
+    )
     try:
-        result = evaluate(args)
+        result = evaluate(options, source)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return fail(error)
+    from helpers.data.files import replacing, write_json
     from helpers.plots import overview, to_png
 
-    write_json(args.output / "evaluation.json", result)
-    with replacing(args.output / "evaluation.png") as temporary:
+    write_json(options.output / "evaluation.json", result)
+    with replacing(options.output / "evaluation.png") as temporary:
         temporary.write_bytes(to_png(overview(result)))
     print(table(result))
-    print(f"everything is in {args.output / 'evaluation.json'}, the figure beside it")
+    print(f"everything is in {options.output / 'evaluation.json'}, the figure beside it")
     return 0

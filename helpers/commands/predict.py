@@ -1,141 +1,249 @@
-"""Label images from the command line: `python -m helpers predict image.jpg --checkpoint runs/ria/checkpoint.safetensors`.
+"""Label images from the command line: `python -m helpers predict photos/ --checkpoint runs/ria --csv labels.csv`.
 
-Prints the labels with their probabilities and saves a picture with both beside each image; a captioner's sentence in
-their place. With --attention it also saves where a system with attention looked at each step.
+Labels with their probabilities, or a captioner's sentence, for files, folders, globs and lists of files. Pictures of
+them are drawn only into a folder that is asked for.
 """
 
 from __future__ import annotations
 
-import argparse
+import csv
+import glob
+import json
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
-from helpers.data.files import replacing
-from helpers.data.images import DataError, open_image
-from helpers.plots import film_of
-from helpers.systems.captioner import Captioner, Decoding
-from helpers.training.annotate import name_labels, predict_images, require_attention
-from helpers.training.checkpoints import load_checkpoint
-from helpers.training.config import pick_device, real, require_folder, whole
+from helpers.commands.parser import fail, parse
+from helpers.systems.options import COUNT, NOT_NEGATIVE, SHARE_OR_ALL, Options, option
+from helpers.training.config import pick_device, require_folder
 
 if TYPE_CHECKING:
-    pass
+    from PIL import Image
+
+    from helpers.training.checkpoints import Checkpoint
 
 
-def parser() -> argparse.ArgumentParser:
-    """All options."""
-    p = argparse.ArgumentParser(
-        prog="python -m helpers predict", description="Name the labels of images, or caption them."
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(Options):
+    """What is labelled, by what, and where the answers go."""
+
+    heading: ClassVar[str] = "what is labelled"
+    images: tuple[str, ...] = option(
+        ..., "image files, folders of them, patterns such as 'a/*.jpg', or @FILE with one of these per line",
+        flag="", metavar="IMAGES", basic=True,
+    )  # fmt: skip
+    checkpoint: Path = option(..., "a training folder, or its checkpoint.safetensors", basic=True)
+    csv: Path | None = option(None, "write file,labels,probabilities to this CSV", metavar="FILE", basic=True)
+    jsonl: Path | None = option(
+        None, "write one JSON object per image to this file", metavar="FILE", basic=True
     )
-    p.add_argument("images", nargs="+", type=Path, help="image files")
-    p.add_argument(
-        "--checkpoint",
-        type=Path,
-        required=True,
-        help="checkpoint.safetensors of a training folder, or the folder",
+    pictures: Path | None = option(
+        None, "draw each image with its labels into this folder", metavar="DIR", basic=True
     )
-    p.add_argument("--output", type=Path, help="folder for the pictures (default: beside each image)")
-    p.add_argument(
-        "--attention",
-        action="store_true",
-        help="also save <name>-attention.png: where the system looked for each label or word",
+    attention: bool = option(False, "draw there too where the system looked", basic=True)
+    top: int | None = option(None, "name exactly N labels", COUNT, basic=True)
+    threshold: float | None = option(
+        None, "name labels of at least this score, for systems that score all", SHARE_OR_ALL, basic=True
     )
-    g = p.add_argument_group("captioners")
-    g.add_argument(
-        "--beam",
-        type=whole(1),
-        help="sentences that a beam search keeps; 1 is greedy (default: as it was trained)",
+    batch_size: int = option(32, "images at once", COUNT, basic=True)
+    device: str = option("auto", "auto, cpu, cuda or mps", basic=True)
+    beam: int | None = option(
+        None, "captioners: sentences that a beam search keeps; 1 is greedy", COUNT, basic=True
     )
-    g.add_argument(
-        "--temperature",
-        type=real(0),
-        default=0.0,
-        help="draw the words, above 1 wilder (default: 0, no drawing)",
+    temperature: float = option(
+        0.0, "captioners: above 0 draws the words; above 1 wilder", NOT_NEGATIVE, basic=True
     )
-    g.add_argument("--seed", type=int, default=0, help="of the drawing (default: %(default)s)")
-    p.add_argument("--device", default="cpu", help="auto, cpu, cuda or mps (default: %(default)s)")
-    return p
+    seed: int = option(0, "captioners: of the drawing", basic=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.attention and not self.pictures:
+            raise ValueError("--attention draws pictures: say into which folder with --pictures DIR")
+        if self.top and self.threshold is not None:
+            raise ValueError("--top and --threshold both choose the labels: give one of them")
 
 
-def run(args: argparse.Namespace) -> None:
-    """Label or caption every image; pictures are <name>-labels.png or -caption.png, film strips -attention.png.
+def find_images(words: Sequence[str]) -> list[Path]:
+    """The images that files, folders, patterns and @lists name, each once. A file that is named is taken as it is.
 
-    An image that cannot be read does not keep the others from their labels. Raises DataError after the last of them.
+    Raises ValueError for a word that names nothing.
     """
-    from helpers.plots import image_grid, labelled_image, to_png
+    from helpers.data.readers import IMAGE_SUFFIXES
 
-    device = pick_device(args.device)
-    if args.output is not None:
-        require_folder(args.output)
-    images = list(dict.fromkeys(args.images))
-    _refuse_same_pictures(images, args.output)
-    checkpoint = load_checkpoint(args.checkpoint, device=device)
-    system = checkpoint.system
-    if isinstance(system, Captioner):
-        if args.beam is not None or args.temperature:
-            generator = torch.Generator(device).manual_seed(args.seed)
-            system.decoding = Decoding(beam=args.beam or 1, temperature=args.temperature, generator=generator)
-    elif args.beam is not None or args.temperature:
-        raise ValueError(
-            f"--beam and --temperature are for captioners; the system in {args.checkpoint} names labels: leave them out"
-        )
-    if args.attention:
-        require_attention(checkpoint, args.checkpoint)
-    unreadable = []
-    for path in images:
-        try:
-            image = open_image(path)
-        except DataError as error:
-            unreadable.append(str(error))
-            continue
-        prediction = predict_images(checkpoint, [image])
-        print(f"{path}")
-        if isinstance(system, Captioner):
-            [caption] = system.sentences(prediction.decoded)
-            print(f"  {caption or 'no word'}")
-            figure = image_grid([image], [caption], columns=1, side=5)
+    result: dict[Path, None] = {}
+    for word in words:
+        if word.startswith("@"):
+            lines = Path(word[1:]).read_text(encoding="utf-8").splitlines()
+            found = find_images([line.strip() for line in lines if line.strip()])
+        elif Path(word).is_dir():
+            found = sorted(p for p in Path(word).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        elif Path(word).exists() or not glob.has_magic(word):
+            found = [Path(word)]
         else:
-            named = name_labels(prediction, checkpoint)[0]
-            for label, probability in zip(named.labels, named.probabilities, strict=True):
-                print(f"  {probability:5.2f}  {label}")
-            if not named.labels:
-                print("  no label")
-            figure = labelled_image(image, named.labels, named.probabilities, title=path.name)
-        kind = "caption" if isinstance(system, Captioner) else "labels"
-        target = (args.output or path.parent) / f"{path.stem}-{kind}.png"
-        with replacing(target) as temporary:
+            found = [Path(name) for name in sorted(glob.glob(word, recursive=True))]  # noqa: PTH207  (a Path cannot glob an absolute pattern)
+        if not found:
+            raise ValueError(f"{word}: there is no image there")
+        result |= dict.fromkeys(found)
+    return list(result)
+
+
+def adjust(checkpoint: Checkpoint, o: PredictOptions) -> None:
+    """What the options change in how the system names labels or finds sentences. Raises ValueError where it cannot."""
+    import torch
+
+    from helpers.systems.captioner import Captioner, Decoding
+    from helpers.systems.classifier import ScoringSystem
+
+    system = checkpoint.system
+    if o.attention and not checkpoint.options.attends:
+        raise ValueError(
+            f"the system in {o.checkpoint} ({checkpoint.name}) has no attention to show: leave out --attention, or "
+            "train one that has, such as attention or attention_captioner"
+        )
+    if isinstance(system, Captioner):
+        if o.top or o.threshold is not None:
+            raise ValueError(f"{checkpoint.name} writes sentences: --top and --threshold are for labels")
+        if o.beam is not None or o.temperature:
+            generator = torch.Generator(pick_device(o.device)).manual_seed(o.seed)
+            system.decoding = Decoding(beam=o.beam or 1, temperature=o.temperature, generator=generator)
+        return
+    if o.beam is not None or o.temperature:
+        raise ValueError(
+            f"--beam and --temperature are for captioners; {checkpoint.name} names labels: leave them out"
+        )
+    if isinstance(system, ScoringSystem):
+        if o.top:
+            system.use_thresholds(f"top{o.top}")
+        if o.threshold is not None:
+            system.use_thresholds("global")
+            system.thresholds.fill_(o.threshold)
+    elif o.threshold is not None:
+        raise ValueError(f"{checkpoint.name} does not score every label: use --top, or leave out --threshold")
+    elif o.top:
+        system.search_with(beam_width=system.beam_width, top_k=o.top)
+
+
+def answers(
+    checkpoint: Checkpoint, paths: Sequence[Path], batch_size: int, unreadable: list[str]
+) -> Iterator[tuple[Path, Image.Image, dict[str, Any]]]:
+    """(path, image, its labels and probabilities, or its caption), in order. Errors of images go to `unreadable`."""
+    from tqdm.auto import tqdm
+
+    from helpers.data.images import DataError, open_image
+    from helpers.training.annotate import name_labels, predict_images
+
+    words = checkpoint.options.learns == "words"
+    with tqdm(total=len(paths), unit="image", disable=len(paths) <= batch_size) as bar:
+        for first in range(0, len(paths), batch_size):
+            images: dict[Path, Image.Image] = {}
+            for path in paths[first : first + batch_size]:
+                try:
+                    images[path] = open_image(path)
+                except DataError as error:
+                    unreadable.append(str(error))
+            if images:
+                prediction = predict_images(checkpoint, list(images.values()))
+                if words:
+                    found = [{"caption": text} for text in checkpoint.system.sentences(prediction.decoded)]
+                else:
+                    found = [asdict(named) for named in name_labels(prediction, checkpoint)]
+                yield from zip(images, images.values(), found, strict=True)
+            bar.update(len(paths[first : first + batch_size]))
+
+
+def draw(
+    checkpoint: Checkpoint, o: PredictOptions, path: Path, image: Image.Image, found: dict[str, Any]
+) -> None:
+    """<name>-labels.png or -caption.png, and with --attention <name>-attention.png, into --pictures."""
+    from helpers.data.files import replacing
+    from helpers.plots import film_of, image_grid, labelled_image, to_png
+    from helpers.training.annotate import predict_images
+
+    if "caption" in found:
+        figures = {"caption": image_grid([image], [found["caption"]], columns=1, side=5)}
+    else:
+        figures = {"labels": labelled_image(image, found["labels"], found["probabilities"], title=path.name)}
+    if o.attention and (found.get("labels") or "caption" in found):
+        figures["attention"] = film_of(predict_images(checkpoint, [image]), checkpoint, image)
+    for kind, figure in figures.items():
+        with replacing(o.pictures / f"{path.stem}-{kind}.png") as temporary:
             temporary.write_bytes(to_png(figure))
-        print(f"  picture: {target}")
-        if args.attention and (prediction.decoded is not None or prediction.predicted.any()):
-            target = target.with_name(f"{path.stem}-attention.png")
-            with replacing(target) as temporary:
-                temporary.write_bytes(to_png(film_of(prediction, checkpoint, image)))
-            print(f"  attention: {target}")
-    if unreadable:
-        raise DataError("\nerror: ".join(unreadable))
 
 
-def _refuse_same_pictures(images: list[Path], output: Path | None) -> None:
+def run(o: PredictOptions) -> int:
+    """Label or caption every image. An image that cannot be read does not keep the others from their labels.
+
+    Returns the exit status: 1 where an image could not be read.
+    """
+    paths = find_images(o.images)
+    if o.pictures is not None:
+        require_folder(o.pictures, "--pictures")
+        _refuse_same_pictures(paths, o.pictures)
+    from helpers.data.files import replacing
+    from helpers.training.checkpoints import load_checkpoint
+
+    checkpoint = load_checkpoint(o.checkpoint, device=pick_device(o.device))
+    adjust(checkpoint, o)
+    columns = ["caption"] if checkpoint.options.learns == "words" else ["labels", "probabilities"]
+    unreadable: list[str] = []
+    with ExitStack() as stack:
+        files = {}
+        for kind, path in (("csv", o.csv), ("jsonl", o.jsonl)):
+            if path is not None:
+                temporary = stack.enter_context(replacing(path))
+                files[kind] = stack.enter_context(temporary.open("w", encoding="utf-8", newline=""))
+        table = csv.writer(files["csv"]) if o.csv else None
+        if table:
+            table.writerow(["file", *columns])
+        for path, image, found in answers(checkpoint, paths, o.batch_size, unreadable):
+            if table:
+                table.writerow([path, *(_cell(found[column]) for column in columns)])
+            if o.jsonl:
+                files["jsonl"].write(json.dumps({"file": str(path)} | found, ensure_ascii=False) + "\n")
+            if not files:
+                print("\n".join([str(path), *_lines(found)]))
+            if o.pictures is not None:
+                draw(checkpoint, o, path, image, found)
+    for error in unreadable:
+        print(f"error: {error}", file=sys.stderr)
+    for place in filter(None, (o.csv, o.jsonl, o.pictures)):
+        print(f"{len(paths) - len(unreadable)} of {len(paths)} images: {place}")
+    return 1 if unreadable else 0
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return ";".join(x if isinstance(x, str) else f"{x:.4f}" for x in value)
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    if "caption" in found:
+        return [f"  {found['caption'] or 'no word'}"]
+    pairs = zip(found["labels"], found["probabilities"], strict=True)
+    return [f"  {probability:5.2f}  {label}" for label, probability in pairs] or ["  no label"]
+
+
+def _refuse_same_pictures(paths: Sequence[Path], folder: Path) -> None:
     """Raise ValueError where the picture of one image would replace that of another."""
-    pictures: dict[Path, Path] = {}
-    for path in images:
-        target = (output or path.parent) / path.stem
-        if (other := pictures.setdefault(target, path)) != path:
+    pictures: dict[str, Path] = {}
+    for path in paths:
+        if (other := pictures.setdefault(path.stem, path)) != path:
             raise ValueError(
-                f"the pictures of {other} and of {path} would be the same file, {target}-…png: label them one after "
-                "the other, each with an --output of its own"
+                f"the pictures of {other} and of {path} would be the same file, {folder / path.stem}-…png: label them "
+                "one after the other, each with --pictures of its own"
             )
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point; errors that the user can mend are printed as one line."""
-    args = parser().parse_args(argv)
+    """Entry point; errors that the user can fix are printed as one line."""
+    words = sys.argv[1:] if argv is None else argv
+    about = "Name the labels of images, or caption them."
+    [options] = parse(words, "predict", about, PredictOptions, usage="IMAGES --checkpoint RUN")
     try:
-        run(args)
+        return run(options)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return fail(error)

@@ -1,294 +1,120 @@
-"""The systems of the literature: an encoder, a decoder or head, and an objective, put together.
+"""The systems of the literature by name: an encoder, a decoder or network, and an objective, put together.
 
-A system takes a `Batch`, gives its loss, and names the labels of its images. It is built by name from plain
-options, so that a checkpoint can rebuild it.
+`build` makes one from its options (`helpers.systems.options`), so a checkpoint can rebuild it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from inspect import Parameter, signature
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from helpers.data.labels import Vocabulary
 from helpers.decoders.attention import AttentionLSTM
-from helpers.decoders.base import Decoder, Standardize
+from helpers.decoders.base import Standardize
 from helpers.decoders.label_decoder import LabelDecoder
 from helpers.decoders.label_graph import GraphClassifier
 from helpers.decoders.lstm import JointEmbedding, LabelLSTM
 from helpers.systems.base import System
 from helpers.systems.captioner import Captioner
 from helpers.systems.classifier import Classifier, ScoringSystem
+from helpers.systems.options import OPTIONS, DecoderOptions, SystemOptions, known
 from helpers.systems.order_free import OrderFreeSystem
 from helpers.systems.sequence import SemanticRegularisation, SequenceSystem
 
 
-def bce(
-    vocabulary: Vocabulary, feature_size: int, *, encoder: nn.Module | None = None, **options: Any
-) -> System:
-    """The baseline: CNN + linear head, a score a label (options of `Classifier`)."""
-    return Classifier(vocabulary, feature_size, encoder=encoder, **options)
+class Entry(NamedTuple):
+    """How a system is made: its options, its class, and the class of its decoder or network (None: it has its own)."""
+
+    options: type[SystemOptions]
+    system: type[System]
+    network: type[nn.Module] | None = None
 
 
-SHARED = ("max_labels", "encoder", "label_smoothing", "standardize", "feature_dropout")
-
-
-def _split(options: dict[str, Any], *own: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options of the system (`SHARED` and `own`), and all others, which are the decoder's."""
-    names = (*SHARED, *own)
-    return (
-        {name: value for name, value in options.items() if name in names},
-        {name: value for name, value in options.items() if name not in names},
-    )
-
-
-def _sequence(
-    kind: Callable[..., System],
-    decoder: Decoder,
-    vocabulary: Vocabulary,
-    feature_size: int,
-    *,
-    max_labels: int,
-    encoder: nn.Module | None = None,
-    label_smoothing: float = 0.0,
-    standardize: bool = True,
-    feature_dropout: float = 0.5,
-    **own: Any,
-) -> System:
-    """What all decoders share; standardize, feature_dropout: see `Standardize`."""
-    return kind(
-        vocabulary,
-        decoder,
-        encoder=encoder,
-        prepare=Standardize(feature_size, feature_dropout) if standardize else None,
-        max_labels=max_labels,
-        label_smoothing=label_smoothing,
-        **own,
-    )
-
-
-def ria(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
-    """RIA: an LSTM started from the image names labels one by one.
-
-    Options: max_labels, encoder and label_smoothing of `SequenceSystem`; standardize and feature_dropout, see
-    `Standardize`; the others are those of `LabelLSTM`.
-    """
-    ours, theirs = _split(options)
-    decoder = LabelLSTM(len(vocabulary), feature_size, **theirs)
-    return _sequence(SequenceSystem, decoder, vocabulary, feature_size, **ours)
-
-
-def attention(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
-    """An LSTM that looks at the grid anew before every label. Taught in notebook 04.
-
-    Options: as in `ria`, attention_penalty of `SequenceSystem`, and those of `AttentionLSTM`.
-    """
-    ours, theirs = _split(options, "attention_penalty")
-    decoder = AttentionLSTM(len(vocabulary), feature_size, **theirs)
-    return _sequence(SequenceSystem, decoder, vocabulary, feature_size, **ours)
-
-
-def _order_free(
-    decoder_class: type[LabelLSTM] | type[AttentionLSTM],
-    method: str,
-    vocabulary: Vocabulary,
-    feature_size: int,
-    **options: Any,
-) -> System:
-    own = ["feed_stop", "mask_repeats", "teacher_forcing", "teacher_forcing_steps", "auxiliary_bce"]
-    if decoder_class is AttentionLSTM:
-        own.append("attention_penalty")
-    ours, theirs = _split(options, *own)
-    decoder = decoder_class(len(vocabulary), feature_size, **theirs)
-    kind = partial(OrderFreeSystem, method=method, feature_size=feature_size)
-    return _sequence(kind, decoder, vocabulary, feature_size, **ours)
-
-
-def _pla(released: bool) -> str:
-    return "pla_released" if released else "pla"
-
-
-def ria_mla(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
-    """`ria` that learns in which order to name the labels, by MLA. Taught in notebook 05.
-
-    Options: those of `ria`, and feed_stop, mask_repeats, teacher_forcing, teacher_forcing_steps and auxiliary_bce
-    of `OrderFreeSystem`.
-    """
-    return _order_free(LabelLSTM, "mla", vocabulary, feature_size, **options)
-
-
-def ria_pla(vocabulary: Vocabulary, feature_size: int, *, released: bool = False, **options: Any) -> System:
-    """`ria_mla` with PLA: a label that is predicted stays where it was predicted. Taught in notebook 05.
-
-    released: as the paper's published code computes it, see `alignment.align`.
-    """
-    return _order_free(LabelLSTM, _pla(released), vocabulary, feature_size, **options)
-
-
-def attention_mla(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
-    """`ria_mla` with the decoder of `attention`, as in the paper. Taught in notebook 05.
-
-    Options: those of `attention` and of `ria_mla`.
-    """
-    return _order_free(AttentionLSTM, "mla", vocabulary, feature_size, **options)
-
-
-def attention_pla(
-    vocabulary: Vocabulary, feature_size: int, *, released: bool = False, **options: Any
-) -> System:
-    """`ria_pla` with the decoder of `attention`, as in the paper. Taught in notebook 05.
-
-    Options: those of `attention` and of `ria_pla`.
-    """
-    return _order_free(AttentionLSTM, _pla(released), vocabulary, feature_size, **options)
-
-
-def cnn_rnn(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
-    """CNN-RNN: labels, image and LSTM state in one space; with image_first=True its HybridNet configuration.
-
-    Options: as in `ria`, and those of `JointEmbedding`. The paper trains on labels in frequent-first order and
-    decodes with a beam. Taught in notebook 03b.
-    """
-    ours, theirs = _split(options)
-    decoder = JointEmbedding(len(vocabulary), feature_size, **theirs)
-    return _sequence(SequenceSystem, decoder, vocabulary, feature_size, **ours)
-
-
-def sr_cnn_rnn(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
-    """SR-CNN-RNN: RIA's decoder, started from a probability for every label in place of the image.
-
-    Options: as in `ria`, and joint and pretrain_steps of `SemanticRegularisation`. Taught in notebook 03b.
-    """
-    ours, theirs = _split(options, "joint", "pretrain_steps")
-    decoder = LabelLSTM(len(vocabulary), len(vocabulary), **theirs)
-    kind = partial(SemanticRegularisation, feature_size=feature_size)
-    return _sequence(kind, decoder, vocabulary, feature_size, **ours)
-
-
-def captioner(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
-    """Sentences: an LSTM that reads the image as its first word, `LabelLSTM(image="step")`. Taught in notebook 07.
-
-    vocabulary: of words, with `<unk>`. Options: as in `ria`; max_labels: words at most.
-    """
-    ours, theirs = _split(options)
-    decoder = LabelLSTM(len(vocabulary), feature_size, image="step", **theirs)
-    return _sequence(Captioner, decoder, vocabulary, feature_size, **ours)
-
-
-def attention_captioner(vocabulary: Vocabulary, feature_size: int, **options: Any) -> System:
-    """Sentences from an LSTM that looks at the grid anew before every word. Taught in notebook 07.
-
-    vocabulary: of words, with `<unk>`. Options: as in `attention`; max_labels: words at most.
-    """
-    ours, theirs = _split(options, "attention_penalty")
-    decoder = AttentionLSTM(len(vocabulary), feature_size, **theirs)
-    return _sequence(Captioner, decoder, vocabulary, feature_size, **ours)
-
-
-def lcnet(
-    vocabulary: Vocabulary,
-    feature_size: int,
-    *,
-    encoder: nn.Module | None = None,
-    loss: str = "asymmetric",
-    thresholds: str = "global",
-    **options: Any,
-) -> System:
-    """LCNet: labels look at the image, which has heard from a learned graph of the labels. Taught in notebook 08.
-
-    loss, thresholds: see `ScoringSystem`. Other options are those of `LabelDecoder`.
-    """
-    network = LabelDecoder(len(vocabulary), feature_size, **options)
-    return ScoringSystem(vocabulary, network, encoder=encoder, loss=loss, thresholds=thresholds)
-
-
-def query2label(
-    vocabulary: Vocabulary,
-    feature_size: int,
-    *,
-    queries: str = "learned",
-    positions: bool = True,
-    **options: Any,
-) -> System:
-    """Labels look at the image, without a graph: Query2Label (Liu et al., 2021). Taught in notebook 08.
-
-    queries="random", positions=False is ML-Decoder (Ridnik et al., WACV 2023) with a query a label. Left out:
-    Query2Label's encoder layer before the decoder. Options of `lcnet` but those of the graph.
-    """
-    return lcnet(vocabulary, feature_size, graph="none", queries=queries, positions=positions, **options)
-
-
-def ml_gcn(
-    vocabulary: Vocabulary,
-    feature_size: int,
-    *,
-    encoder: nn.Module | None = None,
-    loss: str = "bce",
-    thresholds: str = "global",
-    edges: Tensor | None = None,
-    **options: Any,
-) -> System:
-    """ML-GCN: a fixed label graph writes the classifier (Chen et al., CVPR 2019). Taught in notebook 08.
-
-    loss, thresholds: see `ScoringSystem`. Other options are those of `GraphClassifier`.
-    """
-    network = GraphClassifier(len(vocabulary), feature_size, edges=edges, **options)
-    return ScoringSystem(vocabulary, network, encoder=encoder, loss=loss, thresholds=thresholds)
-
-
-SYSTEMS: dict[str, Callable[..., System]] = {
-    "bce": bce,
-    "cnn_rnn": cnn_rnn,
-    "ria": ria,
-    "sr_cnn_rnn": sr_cnn_rnn,
-    "ria_mla": ria_mla,
-    "ria_pla": ria_pla,
-    "attention": attention,
-    "attention_mla": attention_mla,
-    "attention_pla": attention_pla,
-    "lcnet": lcnet,
-    "query2label": query2label,
-    "ml_gcn": ml_gcn,
-    "captioner": captioner,
-    "attention_captioner": attention_captioner,
+SYSTEMS = {
+    name: Entry(OPTIONS[name], *classes)
+    for name, classes in {
+        "bce": (Classifier,),
+        "ria": (SequenceSystem, LabelLSTM),
+        "cnn_rnn": (SequenceSystem, JointEmbedding),
+        "sr_cnn_rnn": (SemanticRegularisation, LabelLSTM),
+        "attention": (SequenceSystem, AttentionLSTM),
+        "attention_mla": (OrderFreeSystem, AttentionLSTM),
+        "attention_pla": (OrderFreeSystem, AttentionLSTM),
+        "ria_mla": (OrderFreeSystem, LabelLSTM),
+        "ria_pla": (OrderFreeSystem, LabelLSTM),
+        "lcnet": (ScoringSystem, LabelDecoder),
+        "query2label": (ScoringSystem, LabelDecoder),
+        "ml_gcn": (ScoringSystem, GraphClassifier),
+        "captioner": (Captioner, LabelLSTM),
+        "attention_captioner": (Captioner, AttentionLSTM),
+    }.items()
 }
-
-
-ORDER_FREE = frozenset({"ria_mla", "ria_pla", "attention_mla", "attention_pla"})  # trained without an order
-
-
-LABEL_GRAPH = frozenset({"lcnet", "query2label", "ml_gcn"})  # labels that look at the image
-
-
-CAPTIONERS = frozenset({"captioner", "attention_captioner"})  # their vocabulary is of words
-
-
-ATTENTION = frozenset({"attention", "attention_mla", "attention_pla", "attention_captioner"})
-
-
-NEEDS_GRID = ATTENTION | LABEL_GRAPH  # the others read the pooled feature alone
 
 
 def build(
     name: str,
     vocabulary: Vocabulary,
     feature_size: int,
+    options: SystemOptions | None = None,
     *,
     encoder: nn.Module | None = None,
-    search: dict[str, Any] | None = None,
-    **options: Any,
+    vectors: Tensor | None = None,
+    edges: Tensor | None = None,
+    **more: Any,
 ) -> System:
-    """The system `name` of `SYSTEMS`; unknown names and options are refused.
+    """The system `name` for labels and for features of `feature_size` numbers.
 
-    search: options of `SequenceSystem.search_with`, for systems with a decoder.
+    options: of the system's own class; `more` replaces single ones by name. encoder: None where every batch brings
+    its features. vectors: of words, (C + 2, E) for a decoder, (C, E) for a label graph. edges: (C, C), of a label graph.
+
+    Raises ValueError for an unknown name or an impossible value, TypeError for an option that the system lacks.
     """
-    if name not in SYSTEMS:
-        raise ValueError(f"there is no system {name!r}; there are {', '.join(SYSTEMS)}")
-    system = SYSTEMS[name](vocabulary, feature_size, encoder=encoder, **options)
-    if search is not None:
-        if not isinstance(system, SequenceSystem):
-            raise ValueError(f"{name} does not search for labels: leave out beam_width and top_k")
-        system.search_with(**search)
-    return system
+    cls = known(name)
+    options = cls.of((options.plain() if options else {}) | more, what=name)
+    _, system, network = SYSTEMS[name]
+    given = {
+        "vocabulary": vocabulary,
+        "num_labels": len(vocabulary),
+        "feature_size": feature_size,
+        "encoder": encoder,
+        "vectors": vectors,
+        "edges": edges,
+    }
+    if network is not None:
+        # SR-CNN-RNN's decoder reads a probability per label in place of the image.
+        size = len(vocabulary) if system is SemanticRegularisation else feature_size
+        given["decoder"] = given["network"] = _make(network, options, given | {"feature_size": size})
+    decodes = isinstance(options, DecoderOptions)
+    if decodes and options.max_labels is None:
+        raise TypeError(f"{name} needs max_labels, how many labels are named at most")
+    if decodes and options.standardize:
+        given["prepare"] = Standardize(feature_size, options.feature_dropout)
+    made = _make(system, options, given)
+    if decodes:
+        made.search_with(beam_width=options.beam_width, top_k=getattr(options, "top_k", None))
+    made.name, made.options = name, options  # a checkpoint tells them
+    return made
+
+
+def _make(kind: type[nn.Module], options: SystemOptions, given: dict[str, Any]) -> Any:
+    """An object of a class, each parameter of its constructor being what is given, or the option of that name."""
+    values = {}
+    for parameter in parameters(kind):
+        if parameter in given:
+            values[parameter] = given[parameter]
+        elif hasattr(options, parameter):
+            values[parameter] = getattr(options, parameter)
+    return kind(**values)
+
+
+def parameters(kind: type) -> list[str]:
+    """The names of what a constructor takes; of its base classes too, where it hands **options on to them."""
+    found: list[str] = []
+    for base in kind.__mro__:
+        own = signature(base.__init__).parameters.values() if "__init__" in vars(base) else ()
+        found += [p.name for p in own if p.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)]
+        if own and not any(p.kind is Parameter.VAR_KEYWORD for p in own):
+            break
+    return list(dict.fromkeys(name for name in found if name != "self"))

@@ -16,18 +16,22 @@ from helpers.data.images import Preprocessing
 from helpers.data.labels import Vocabulary
 from helpers.encoders.crops import AnyEncoder, DetailEncoder, backbone_name, build_crop_encoder, layout
 from helpers.systems.base import System
+from helpers.systems.options import SystemOptions, known
 from helpers.systems.registry import build
 
-FORMAT = "1"
+FORMAT = "2"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A system read from disk, in eval mode, its encoder attached.
 
-    config: the options the system was trained with. metrics: what it reached, by split.
+    name, options: those given to `registry.build`. config: everything the run was told, see `config.Config`.
+    metrics: what it reached, by split.
     """
 
+    name: str
+    options: SystemOptions
     system: System
     vocabulary: Vocabulary
     preprocessing: Preprocessing
@@ -40,26 +44,23 @@ def save_checkpoint(
     system: System,
     encoder: AnyEncoder,
     *,
-    name: str,
-    options: dict[str, Any],
     config: dict[str, Any],
     metrics: dict[str, dict[str, float]],
     half: bool = False,
 ) -> None:
-    """Write a system and its encoder to one safetensors file, atomically.
+    """Write a system that `registry.build` made, and its encoder, to one safetensors file, atomically.
 
-    name, options: those given to `systems.build`. config: anything of JSON, kept for the record. half: store the
-    weights as float16, which halves the file.
+    config: anything of JSON, kept for the record. half: store the weights as float16, which halves the file.
     """
     tensors = {f"encoder.{key}": value for key, value in encoder.state_dict().items()}
-    tensors |= {
-        f"system.{key}": value for key, value in system.state_dict().items() if not key.startswith("encoder.")
-    }
+    for key, value in system.state_dict().items():
+        if not key.startswith("encoder."):
+            tensors[f"system.{key}"] = value
     if half:
         tensors = {key: x.half() if x.is_floating_point() else x for key, x in tensors.items()}
     about = {
-        "system": name,
-        "options": options,
+        "system": system.name,
+        "options": system.options.plain(),
         "labels": list(system.vocabulary.labels),
         "encoder": {
             "name": backbone_name(encoder),
@@ -105,24 +106,27 @@ def load_checkpoint(path: Path | str, *, device: torch.device | str = "cpu") -> 
             "update the course"
         )
     about = json.loads(metadata["about"])
-    vocabulary = Vocabulary(about["labels"])
-    preprocessing = Preprocessing.from_dict(about["encoder"]["preprocessing"])
-    encoder = build_crop_encoder(
-        about["encoder"]["name"],
-        about["encoder"].get("crops", 0),
-        weights=None,
-        image_size=preprocessing.size,
-        freeze=True,
-    )
-    if about["encoder"].get("details"):
-        encoder = DetailEncoder(encoder)
-    encoder.preprocessing = preprocessing  # that of the weights, which the random network could not know
+    name, encoder = about["system"], _encoder(about["encoder"])
     encoder.load_state_dict(_part(tensors, "encoder."))
-    system = build(about["system"], vocabulary, encoder.dim, **about["options"])
+    options = known(name).of(about["options"], what=name)
+    system = build(name, Vocabulary(about["labels"]), encoder.dim, options)
     system.load_state_dict(_part(tensors, "system."))
     system.encoder = encoder
     system.to(device).eval()
-    return Checkpoint(system, vocabulary, preprocessing, about["config"], about["metrics"])
+    return Checkpoint(
+        name, options, system, system.vocabulary, encoder.preprocessing, about["config"], about["metrics"]
+    )
+
+
+def _encoder(about: dict[str, Any]) -> AnyEncoder:
+    preprocessing = Preprocessing.from_dict(about["preprocessing"])
+    encoder = build_crop_encoder(
+        about["name"], about["crops"], weights=None, image_size=preprocessing.size, freeze=True
+    )
+    if about["details"]:
+        encoder = DetailEncoder(encoder)
+    encoder.preprocessing = preprocessing  # that of the weights, which the random network could not know
+    return encoder
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

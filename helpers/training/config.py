@@ -1,79 +1,211 @@
-"""What is wrong with options, said in the first second: ranges of numbers, files and folders, names of metrics.
+"""The options of a run beside its system's: data, encoder, fitting, output. Imports nothing heavy.
 
-What the command line says about the systems with a label graph: their options, and the graph itself.
+Also what is wrong with files and folders, said in the first second.
 """
 
 from __future__ import annotations
 
-import argparse
-import math
 import os
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from helpers.systems.options import (
+    COUNT,
+    COUNT_OR_0,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    SHARE_OR_ALL,
+    Options,
+    SystemOptions,
+    one_of,
+    option,
+)
 
-from helpers.data.records import AnnotatedImages
-from helpers.data.words import load_glove
-from helpers.decoders.label_graph import ADJACENCIES, cooccurrence_prior, cosine_prior, neighbours
-from helpers.encoders.crops import layout
-from helpers.metrics.captions import bleu, truth
-from helpers.metrics.label_sets import multilabel_metrics, sequence_metrics
-from helpers.systems.classifier import known_rule
-from helpers.systems.registry import CAPTIONERS
+if TYPE_CHECKING:
+    import torch
 
-
-def whole(low: int) -> Callable[[str], int]:
-    """The `type` of an argparse option that takes a whole number of at least `low`."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if value < low:
-            raise argparse.ArgumentTypeError(f"{text} must be a whole number of at least {low}")
-        return value
-
-    return parse
+SCHEDULES = ("one-cycle", "cyclic", "constant")
+CYCLE = 4  # steps
 
 
-def real(
-    low: float, high: float = math.inf, *, above: bool = False, up_to: bool = False
-) -> Callable[[str], float]:
-    """The `type` of an argparse option that takes a finite number in [low, high).
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Options):
+    """Which images."""
 
-    above: low itself is refused. up_to: high itself is allowed.
+    heading: ClassVar[str] = "data"
+    data: str = option(
+        "scenes",
+        "scenes, corel5k, coco2014, coco2017, voc2007, flickr8k, or a folder with a labels.csv",
+        basic=True,
+    )
+    data_dir: Path | None = option(None, "its folder (default: data/<name> of the course)", basic=True)
+    download: bool = option(False, "fetch the data set first if it is not there")
+    drop_unlabelled: bool = option(False, "leave out images without labels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOptions(Options):
+    """What sees the images, and how they are changed while training."""
+
+    heading: ClassVar[str] = "encoder"
+    backbone: str | None = option(
+        None,
+        "torchvision name, timm:<name>, or scenes_cnn (default: scenes_cnn on scenes, else resnet50)",
+        basic=True,
+    )
+    weights: str | None = option(None, "imagenet, scenes, none, or a file (default: its own)", basic=True)
+    image_size: int | None = option(None, "side in pixels (default: the backbone's own)", COUNT, basic=True)
+    freeze: bool = option(True, "cache the features of a fixed encoder", basic=True)
+    freeze_up_to: str | None = option(
+        None, "keep only its parts up to this one, such as layer3; the others learn", metavar="PART"
+    )
+    crops: int = option(
+        0,
+        "look at LEVEL x LEVEL tiles of the image as well, each --image-size / LEVEL large",
+        COUNT_OR_0,
+        metavar="LEVEL",
+    )
+    cell_details: bool = option(False, "add the colours and the place of each grid cell, for captions")
+    cache_dir: Path | None = option(
+        None, "folder of the feature cache (default: data/features of the course)"
+    )
+    flip: bool | None = option(None, "train on mirrored images too (default: yes, but not for captions)")
+    vertical_flip: bool = option(False, "when the encoder learns: train on images turned upside down too")
+    cutout: float = option(
+        0.0, "when the encoder learns: a hole of this share of the side", SHARE_OR_ALL, metavar="SHARE"
+    )
+    randaugment: bool = option(False, "when the encoder learns: two random changes of each image")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cached and (self.cutout or self.randaugment or self.vertical_flip):
+            raise ValueError(
+                "--cutout, --randaugment and --vertical-flip change the images of every step, but cached features "
+                "stay the same: use --no-freeze"
+            )
+
+    @property
+    def cached(self) -> bool:
+        """Whether its features are computed once: nothing of the encoder learns."""
+        return self.freeze and self.freeze_up_to is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions(Options):
+    """How to fit. The defaults are those of the results in docs/results.md.
+
+    schedule: "one-cycle": the learning rate goes up to `learning_rate` over the first `warmup` share of all steps,
+        then down to nearly 0 along a cosine (OneCycleLR). So `epochs` shapes the whole schedule, not only its end.
+        "cyclic": from `learning_rate` down to a thousandth of it in a line of `CYCLE` steps, again and again.
+    ema_decay: of the average of the weights, over about 1 / (1 - ema_decay) steps. It is judged and kept; so are the
+        averaged statistics of batch-norms.
+    swa: in its place the plain mean of the weights at the end of every `CYCLE` steps (Izmailov et al., "Averaging
+        Weights Leads to Wider Optima and Better Generalization", UAI 2018).
     """
-    wanted = f"{'above' if above else 'at least'} {low:g}"
-    if high < math.inf:
-        wanted += f" and {'at most' if up_to else 'below'} {high:g}"
 
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        inside = (low < value if above else low <= value) and (value <= high if up_to else value < high)
-        if not inside:  # nor is NaN
-            raise argparse.ArgumentTypeError(f"{text} must be a number {wanted}")
-        return value
+    heading: ClassVar[str] = "training"
+    epochs: int = option(20, "passes over the training images", COUNT, basic=True)
+    learning_rate: float = option(1e-3, "highest learning rate", POSITIVE, flag="--lr", basic=True)
+    # AdamW's own default; applied to matrices, not to biases and norms
+    weight_decay: float = option(1e-2, "of AdamW", NOT_NEGATIVE)
+    warmup: float = option(0.2, "share of the steps in which one-cycle goes up", SHARE)
+    # LSTMs rarely pass it, but one bad batch can
+    clip_norm: float = option(5.0, "largest gradient norm", POSITIVE)
+    ema_decay: float = option(
+        0.99,
+        "average of the weights; 0 for none",
+        SHARE,
+        flag="--ema",
+        metavar="DECAY",
+        basic=True,
+    )
+    swa: bool = option(False, "instead, the plain mean of the weights after every fourth step")
+    schedule: str = option("one-cycle", "of the learning rate", one_of(*SCHEDULES))
+    encoder_rate: float = option(1.0, "factor of the encoder's learning rate", NOT_NEGATIVE, metavar="FACTOR")
+    patience: int | None = option(
+        None, "stop after N epochs without gain (default: never)", COUNT, basic=True
+    )
+    amp: bool = option(False, "bfloat16 autocast")
+    seed: int = option(0, "of weights, order and dropout", basic=True)
 
-    return parse
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(Options):
+    """What surrounds the fit."""
+
+    heading: ClassVar[str] = "run"
+    output: Path = option(..., "folder for the checkpoint and the metrics", basic=True)
+    batch_size: int = option(64, "images per step", COUNT, basic=True)
+    select: str | None = option(
+        None, "validation metric that picks the best epoch (default: mAP, CF1 or BLEU-4)", metavar="METRIC"
+    )
+    init_encoder: Path | None = option(None, "start from the encoder of an earlier run", metavar="CHECKPOINT")
+    init_from: Path | None = option(None, "start from all weights of an earlier run", metavar="CHECKPOINT")
+    device: str = option("auto", "auto, cpu, cuda or mps", basic=True)
+    num_workers: int = option(0, "processes that read images", COUNT_OR_0)
+    half: bool = option(False, "store the checkpoint as float16, half the size")
+    resume: bool = option(False, "go on with an interrupted run in --output", basic=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.init_encoder and self.init_from:
+            raise ValueError("--init-from takes the encoder too: leave out --init-encoder")
 
 
-def threshold_rule(text: str) -> str:
-    """The `type` of the argparse option --thresholds."""
-    try:
-        return known_rule(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+@dataclass(frozen=True)
+class Config:
+    """Everything that a run is told. system: its name; options: its own."""
+
+    system: str
+    options: SystemOptions
+    data: DataOptions
+    encoder: EncoderOptions
+    fit: FitOptions
+    run: RunOptions
+
+    def plain(self) -> dict[str, Any]:
+        """The same, of JSON."""
+        return {k: v.plain() if isinstance(v, Options) else v for k, v in vars(self).items()}
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything heavy is imported. Raises ValueError or FileNotFoundError."""
+        options, run = self.options, self.run
+        glove = getattr(options, "glove", None)
+        if glove is not None:
+            require_file(glove, "--glove", "give a text file of word vectors such as glove.6B.300d.txt")
+        elif (
+            getattr(options, "prior", None) == "glove" or getattr(options, "node_features", None) == "vectors"
+        ):
+            raise ValueError(
+                "--prior glove and --node-features vectors need --glove FILE, a text file of word vectors such as "
+                "glove.6B.300d.txt"
+            )
+        if self.encoder.weights not in (None, "imagenet", "scenes", "none"):
+            require_file(self.encoder.weights, "--weights", "give imagenet, scenes, none or a weight file")
+        if run.select is not None and run.select not in options.metrics:
+            raise ValueError(
+                f"--select {run.select}: there is no such metric; there are {', '.join(options.metrics)}"
+            )
+        require_folder(run.output)
+        if run.resume:
+            return
+        if (run.output / "checkpoint.safetensors").exists():
+            raise ValueError(
+                f"{run.output} holds a finished run already: choose another --output, or delete it"
+            )
+        if (run.output / "last.pt").exists():
+            raise ValueError(
+                f"{run.output} holds an interrupted run: go on with it with --resume, choose another --output, or "
+                "delete it"
+            )
 
 
 def pick_device(name: str) -> torch.device:
     """`auto` is the first of cuda, mps, cpu that works; a device that is not there is refused."""
+    import torch
+
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
@@ -92,11 +224,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def require_file(path: Path | str, option: str, mend: str) -> None:
+def require_file(path: Path | str, option: str, fix: str) -> None:
     """Raise FileNotFoundError for an option that names a file which is not there."""
     if not Path(path).is_file():
         what = "is a folder" if Path(path).is_dir() else "there is no such file"
-        raise FileNotFoundError(f"{option} {path}: {what}; {mend}")
+        raise FileNotFoundError(f"{option} {path}: {what}; {fix}")
 
 
 def require_folder(path: Path, option: str = "--output") -> None:
@@ -106,188 +238,3 @@ def require_folder(path: Path, option: str = "--output") -> None:
         raise ValueError(f"{option} {path}: {existing} is a file, not a folder; choose another {option}")
     if not os.access(existing, os.W_OK):
         raise ValueError(f"{option} {path}: {existing} may not be written to; choose another {option}")
-
-
-def check_training(args: argparse.Namespace) -> None:
-    """Refuse options of `helpers.commands.train` that cannot work, before any data are read."""
-    if args.hidden == 0 and args.system != "bce":
-        raise ValueError(f"--hidden 0: only bce does without a hidden layer; give {args.system} at least 1")
-    if args.glove is not None:
-        require_file(args.glove, "--glove", "give a text file of word vectors such as glove.6B.300d.txt")
-    if args.weights not in (None, "imagenet", "scenes", "none"):
-        require_file(args.weights, "--weights", "give imagenet, scenes, none or a weight file")
-    if args.select is not None and args.select not in (known := _metrics(args.system)):
-        raise ValueError(f"--select {args.select}: there is no such metric; there are {', '.join(known)}")
-    require_folder(args.output)
-    if args.resume:
-        return
-    if (args.output / "checkpoint.safetensors").exists():
-        raise ValueError(f"{args.output} holds a finished run already: choose another --output, or delete it")
-    if (args.output / "last.pt").exists():
-        raise ValueError(
-            f"{args.output} holds an interrupted run: go on with it with --resume, choose another --output, or "
-            "delete it"
-        )
-
-
-def _metrics(system: str) -> list[str]:
-    """Every metric that validation may have, asked of the metrics themselves."""
-    if system in CAPTIONERS:
-        return [*bleu(["a"], [["a"]]), "loss", *truth(["a"], [[]])]
-    one = torch.ones(1, 1, dtype=torch.bool)
-    return [*multilabel_metrics(one, one, one.float()), *sequence_metrics(torch.zeros(1, 2).long(), one)]
-
-
-PRIORS = ("cooccurrence", "glove")
-
-
-HIDDEN = 256
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of lcnet, query2label and ml_gcn."""
-    g = parser.add_argument_group(
-        "label graph (lcnet, query2label, ml_gcn)",
-        "labels look at the image, which has heard which labels go together; see also --hidden, --glove, "
-        "--feature-dropout, --standardize, --loss and --thresholds",
-    )
-    yes_or_no = argparse.BooleanOptionalAction
-    g.add_argument(
-        "--graph",
-        default="learned",
-        choices=("none", *ADJACENCIES),
-        help="of lcnet: no label graph, the prior as it is, or with learned edges added (default: %(default)s)",
-    )
-    g.add_argument(
-        "--prior",
-        choices=PRIORS,
-        help="which labels are near: together in the training images, or as words (default: glove where --glove "
-        "is given, else cooccurrence)",
-    )
-    g.add_argument(
-        "--prior-threshold",
-        type=float,
-        default=0.4,
-        help="nearness that makes an edge, a conditional probability or a cosine (default: %(default)s)",
-    )
-    g.add_argument(
-        "--graph-tokens",
-        default="nodes",
-        choices=("nodes", "gram"),
-        help="what the image hears: a token a label, or the released code's matrix (default: %(default)s)",
-    )
-    g.add_argument(
-        "--node-features",
-        choices=("queries", "vectors", "learned"),
-        help="what the graph network reads: the label queries, GloVe vectors or vectors of its own (default: "
-        "queries; of ml_gcn vectors where --glove is given, else learned)",
-    )
-    g.add_argument(
-        "--queries",
-        choices=("random", "learned"),
-        help="of the labels (default: random; query2label: learned)",
-    )
-    g.add_argument(
-        "--layers",
-        type=whole(1),
-        default=1,
-        help="times that labels look at the image (default: %(default)s)",
-    )
-    g.add_argument("--tie-layers", action=yes_or_no, default=False, help="one layer, used again each time")
-    g.add_argument("--heads", type=whole(1), default=4, help="of each attention (default: %(default)s)")
-    g.add_argument(
-        "--layer-dropout", type=real(0, 1), default=0.1, help="in the layers (default: %(default)s)"
-    )
-    g.add_argument(
-        "--labels-first",
-        action=yes_or_no,
-        default=False,
-        help="labels look at the image before it has heard of the graph, as in the released code",
-    )
-    g.add_argument(
-        "--bias",
-        default="class",
-        choices=("class", "shared"),
-        help="one a label, or one (default: %(default)s)",
-    )
-    g.add_argument(
-        "--positions",
-        action=yes_or_no,
-        default=None,
-        help="tell the tokens where on the image they are (default: only query2label does)",
-    )
-
-
-def graph_options(encoder: nn.Module, args: argparse.Namespace) -> dict[str, Any]:
-    """The options of `systems.build` for these systems, all of JSON; what was not said is left to the system."""
-    options = {
-        "thresholds": args.thresholds,
-        "hidden_size": args.hidden or HIDDEN,
-        "standardize": args.standardize,
-        "feature_dropout": args.feature_dropout,
-    }
-    if args.loss is not None:
-        options["loss"] = args.loss
-    if args.system == "ml_gcn":
-        return options | {"node_features": args.node_features or ("vectors" if args.glove else "learned")}
-    level, cells = layout(encoder)
-    options |= {
-        "heads": args.heads,
-        "layers": args.layers,
-        "tie_layers": args.tie_layers,
-        "dropout": args.layer_dropout,
-        "labels_first": args.labels_first,
-        "bias": args.bias,
-        "cells": list(cells),
-        "crops": level,
-    }
-    for name in ("queries", "positions"):
-        if getattr(args, name) is not None:
-            options[name] = getattr(args, name)
-    if args.system == "lcnet":
-        options |= {
-            "graph": args.graph,
-            "graph_tokens": args.graph_tokens,
-            "node_features": args.node_features or "queries",
-        }
-    return options
-
-
-def graph_tensors(data: AnnotatedImages, args: argparse.Namespace) -> dict[str, Tensor]:
-    """What these systems get beside their options: edges from the prior, and word vectors.
-
-    Raises ValueError where word vectors are needed and --glove does not say where they are.
-    """
-    if args.system == "query2label" or (args.system == "lcnet" and args.graph == "none"):
-        return {}
-    words = args.node_features == "vectors" or (
-        args.system == "ml_gcn" and args.glove and not args.node_features
-    )
-    prior = args.prior or ("glove" if args.glove else "cooccurrence")
-    vectors = None
-    if words or prior == "glove":
-        if args.glove is None:
-            raise ValueError(
-                "--prior glove and --node-features vectors need --glove FILE, a text file of word vectors such as "
-                "glove.6B.300d.txt"
-            )
-        glove = load_glove(args.glove, data.vocabulary, seed=args.seed)
-        if glove.missing:
-            print(f"no vector for {', '.join(glove.missing)}: drawn at random")
-        vectors = glove.vectors[: len(data.vocabulary)]  # those of the labels
-    nearness = cosine_prior(vectors) if prior == "glove" else cooccurrence_prior(_multi_hot(data))
-    edges = neighbours(nearness, args.prior_threshold)
-    alone = int(((edges + edges.T).sum(0) == 0).sum())
-    print(
-        f"label graph: {int(edges.count_nonzero())} edges from the {prior} prior at {args.prior_threshold:g}; "
-        f"{alone} of {len(edges)} labels have none"
-    )
-    return {"edges": edges, **({"vectors": vectors} if words else {})}
-
-
-def _multi_hot(data: AnnotatedImages) -> Tensor:
-    """The labels of the training images, (N, C) bool."""
-    present = torch.zeros(len(data.train), len(data.vocabulary), dtype=torch.bool)
-    for row, record in zip(present, data.train, strict=True):
-        row[data.vocabulary.encode(record.labels)] = True
-    return present

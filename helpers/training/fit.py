@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,66 +18,10 @@ from tqdm.auto import tqdm
 from helpers.data.batches import Batch
 from helpers.data.files import load_state, save_state
 from helpers.metrics.label_sets import multilabel_metrics, sequence_metrics
+from helpers.systems.base import System
+from helpers.training.config import CYCLE, FitOptions
 
 Metrics = dict[str, float]
-
-
-SCHEDULES = ("one-cycle", "cyclic", "constant")
-
-
-AVERAGES = ("none", "ema", "swa")
-
-
-CYCLE = 4  # steps
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """How to train. Times are in epochs, rates per step.
-
-    schedule: "one-cycle": the learning rate goes up to `learning_rate` over the first `warmup` share of all steps,
-        then down to nearly 0 along a cosine (OneCycleLR). So `epochs` shapes the whole schedule, not only its end.
-        "cyclic": again and again from `learning_rate` down to a thousandth of it in a line of `CYCLE` steps.
-        "constant": `learning_rate` at every step.
-    average: "none"; "ema": of the weights, each step fading by `ema_decay`; "swa": the plain mean of the weights at
-        the end of every cycle of the cyclic schedule, or of every `CYCLE` steps of another (Izmailov et al., "Averaging
-        Weights Leads to Wider Optima and Better Generalization", UAI 2018). The running statistics of batch-norms
-        are averaged alike. The averaged weights are the ones judged and kept. None: "ema" where `ema_decay` is not 0.
-    encoder_rate: factor of the learning rate for parameters named `encoder.…`.
-    """
-
-    epochs: int = 30
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2  # AdamW's own default; applied to matrices, not to biases and norms
-    warmup: float = 0.2
-    clip_norm: float = 5.0  # largest gradient norm; LSTMs rarely pass it, but one bad batch can
-    ema_decay: float = 0.0
-    patience: int | None = None  # stop after this many epochs without a better validation value
-    amp: bool = False  # bfloat16 autocast: needs no gradient scaler
-    seed: int = 0
-    schedule: str = "one-cycle"
-    average: str | None = None
-    encoder_rate: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"epochs is {self.epochs}; training needs at least 1")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"there is no schedule {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
-        if self.average is None:
-            object.__setattr__(self, "average", "ema" if self.ema_decay else "none")
-        if self.average not in AVERAGES:
-            raise ValueError(f"there is no average {self.average!r}; choose one of {', '.join(AVERAGES)}")
-        if (self.average == "ema") != bool(self.ema_decay):
-            raise ValueError(f"average is {self.average!r}, but ema_decay {self.ema_decay}: they must agree")
-        if self.encoder_rate < 0:
-            raise ValueError(f"encoder_rate is {self.encoder_rate}; it must be at least 0")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(
-                f"patience is {self.patience}; it must be at least 1, or None to never stop early"
-            )
 
 
 @dataclass(frozen=True)
@@ -84,7 +29,7 @@ class Outputs:
     """What a system said of a whole split, on the CPU.
 
     predicted: (N, C) bool. target: (N, C) bool. scores: (N, C) float32, or None for systems that only name a set.
-    said: (N, T) int64, what a decoder says when it may repeat labels, or None for systems without one.
+    said: (N, T) int64, what a decoder says when it may repeat labels, or None where that was not asked for.
     """
 
     predicted: Tensor
@@ -93,7 +38,7 @@ class Outputs:
     said: Tensor | None = None
 
     def metrics(self) -> Metrics:
-        """All of `metrics.multilabel_metrics`; of a decoder `metrics.sequence_metrics` as well."""
+        """All of `metrics.multilabel_metrics`; with `said` those of `metrics.sequence_metrics` as well."""
         result = multilabel_metrics(self.predicted, self.target, self.scores)
         if self.said is not None:
             result |= sequence_metrics(self.said, self.target)
@@ -102,21 +47,30 @@ class Outputs:
 
 @torch.inference_mode()
 def predict_all(
-    system: nn.Module, loader: Iterable[Batch], *, device: torch.device | str = "cpu", progress: bool = False
+    system: System,
+    loader: Iterable[Batch],
+    *,
+    device: torch.device | str = "cpu",
+    progress: bool = False,
+    unmasked: bool = False,
 ) -> Outputs:
-    """Run a system over a split, in eval mode (its mode is restored). `system.predict(batch)` -> `Prediction`."""
+    """Run a system over a split, in eval mode (its mode is restored).
+
+    unmasked: decode once more to fill `said`, which the repeats and early stops are counted from.
+    """
     was_training = system.training
     system.eval()
     predicted, target, scores, said = [], [], [], []
     try:
         for batch in tqdm(loader, desc="evaluating", disable=not progress, leave=False):
-            prediction = system.predict(batch.to(device, non_blocking=True))
+            features = system.features(batch.to(device, non_blocking=True))
+            prediction = system.predict(features)
             predicted.append(prediction.predicted.cpu())
             target.append(batch.multi_hot.bool().cpu())
             if prediction.scores is not None:
                 scores.append(prediction.scores.float().cpu())
-            if prediction.said is not None:
-                said.append(prediction.said.cpu())
+            if unmasked and (tokens := system.unmasked_tokens(features)) is not None:
+                said.append(tokens.cpu())
     finally:
         system.train(was_training)
     if not predicted:
@@ -134,11 +88,9 @@ def predict_all(
     )
 
 
-def evaluate(
-    system: nn.Module, loader: Iterable[Batch], *, device: torch.device | str = "cpu", progress: bool = False
-) -> Metrics:
-    """All metrics of a system on a split, from 0 to 1 (N+ is a count)."""
-    return predict_all(system, loader, device=device, progress=progress).metrics()
+def evaluate(system: System, loader: Iterable[Batch], **options: Any) -> Metrics:
+    """All metrics of a system on a split, from 0 to 1 (N+ and repeats are counts); options as in `predict_all`."""
+    return predict_all(system, loader, **options).metrics()
 
 
 def fit(
@@ -154,7 +106,7 @@ def fit(
     progress: bool = True,
     on_epoch: Sequence[Callable[[nn.Module, Metrics], None]] = (),
 ) -> list[Metrics]:
-    """Train a model and leave in it the weights of its best validation epoch. Taught in notebook 03.
+    """Train a model and leave in it the weights of its best validation epoch.
 
     model: has `loss(batch) -> scalar Tensor`. loader: `Batch`es, with a `generator` if it shuffles.
     validate: called after every epoch with the model to judge; select: the key of its result to maximise.
@@ -265,12 +217,11 @@ def cycle_factor(step: int) -> float:
 
 def make_average(model: nn.Module, options: FitOptions) -> AveragedModel | None:
     """The average of the weights, see `FitOptions`."""
-    if options.average == "none":
-        return None
-    function = get_swa_multi_avg_fn()
-    if options.average == "ema":
-        function = get_ema_multi_avg_fn(options.ema_decay)
-    return AveragedModel(model, multi_avg_fn=function, use_buffers=True)
+    if options.swa:
+        return AveragedModel(model, multi_avg_fn=get_swa_multi_avg_fn(), use_buffers=True)
+    if options.ema_decay:
+        return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay), use_buffers=True)
+    return None
 
 
 def _train_epoch(model, loader, optimizer, scheduler, averaged, parameters, options, device, bar) -> float:
@@ -287,7 +238,7 @@ def _train_epoch(model, loader, optimizer, scheduler, averaged, parameters, opti
         optimizer.step()
         scheduler.step()
         # After scheduler.step(), last_epoch counts the steps taken: a cycle is over when it is a multiple of CYCLE.
-        if options.average == "ema" or (options.average == "swa" and scheduler.last_epoch % CYCLE == 0):
+        if averaged is not None and (not options.swa or scheduler.last_epoch % CYCLE == 0):
             averaged.update_parameters(model)
         total += loss.detach()
         count += 1

@@ -1,365 +1,123 @@
-"""One training run from its options: data, encoder, cache, system, fit, thresholds, test. Used by `helpers.commands.train`.
-
-What a system of the command line learns, and how it is judged: labels, or the words of captions.
-"""
+"""One training run from its options: data, encoder, system, features, fit, thresholds, test."""
 
 from __future__ import annotations
 
-import argparse
 import math
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torchvision
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from helpers.data.batches import CaptionRows, ImageDataset, caption_loader, make_loader
-from helpers.data.files import read_json, write_json
+from helpers.data.files import DATA, read_json, write_json
 from helpers.data.images import eval_transform, train_transform
-from helpers.data.labels import Vocabulary, label_frequency
+from helpers.data.labels import Vocabulary
 from helpers.data.load import load
 from helpers.data.records import SPLITS, AnnotatedImages
 from helpers.data.words import load_glove, make_tokenizer, word_vocabulary
-from helpers.encoders.cache import FeatureDataset, annotations_id, encode_records
-from helpers.encoders.crops import AnyEncoder, DetailEncoder, build_crop_encoder
+from helpers.decoders.label_graph import cooccurrence_prior, cosine_prior, neighbours
+from helpers.encoders.cache import annotations_id, feature_loaders
+from helpers.encoders.crops import AnyEncoder, DetailEncoder, build_crop_encoder, layout
 from helpers.scenes.content import LABELS
 from helpers.systems.base import System
-from helpers.systems.registry import ATTENTION, CAPTIONERS, LABEL_GRAPH, NEEDS_GRID, ORDER_FREE, build
+from helpers.systems.options import (
+    DecoderOptions,
+    LabelGraphOptions,
+    LabelQueryOptions,
+    LcnetOptions,
+    OrderFreeOptions,
+    SrCnnRnnOptions,
+)
+from helpers.systems.registry import build
 from helpers.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from helpers.training.config import check_training, graph_options, graph_tensors, pick_device
-from helpers.training.fit import FitOptions, Metrics, fit, predict_all
+from helpers.training.config import Config, pick_device
+from helpers.training.fit import Metrics, evaluate, fit, predict_all
 from helpers.training.report import CaptionJudge
 
 
-@dataclass(frozen=True)
-class Loaders:
-    """The three splits, batched; train and validation in the order of training."""
+def run(config: Config) -> dict[str, Metrics]:
+    """Train, select, calibrate, test; leave everything in the output folder. Returns the metrics by split.
 
-    train: DataLoader
-    val: DataLoader
-    test: DataLoader
-
-
-def make_encoder(args: argparse.Namespace) -> AnyEncoder:
-    """The encoder that the options name, with the defaults of the data set."""
-    backbone = args.backbone or ("scenes_cnn" if args.data == "scenes" else "resnet50")
-    weights = args.weights or ("scenes" if backbone == "scenes_cnn" else "imagenet")
-    torch.manual_seed(args.seed)
-    encoder = build_crop_encoder(
-        backbone,
-        args.crops,
-        weights=None if weights == "none" else weights,
-        image_size=args.image_size,
-        freeze=args.freeze,
-    )
-    return DetailEncoder(encoder) if args.cell_details else encoder
-
-
-def make_loaders(
-    data: AnnotatedImages,
-    task: Task,
-    encoder: AnyEncoder,
-    args: argparse.Namespace,
-    device: torch.device,
-) -> Loaders:
-    """Batches of cached features where the encoder is frozen, of images where it learns."""
-    if args.freeze and (args.cutout or args.randaugment):
-        raise ValueError(
-            "--cutout and --randaugment change the images of every step, but cached features stay the same: use "
-            "--no-freeze"
-        )
-    frequency = label_frequency([data.vocabulary.encode(r.labels) for r in data.train], len(data.vocabulary))
-    loaders = {}
-    for split in ("train", "val", "test"):
-        records = data.split(split)
-        train = split == "train"
-        order = {"order": args.order, "frequency": frequency}
-        if args.freeze:
-            cached = encode_records(
-                encoder,
-                records,
-                args.cache_dir,
-                grid=args.system in NEEDS_GRID,
-                flip=train and args.flip,
-                batch_size=max(1, 64 // getattr(encoder, "views", 1)),  # crops are images too
-                device=device,
-                num_workers=args.num_workers,
-            )
-            dataset = FeatureDataset(cached, records, data.vocabulary, augment=train and args.flip, **order)
-        else:
-            flip = 0.5 if args.flip else 0.0
-            transform = (
-                train_transform(
-                    encoder.preprocessing,
-                    horizontal_flip=flip,
-                    cutout=args.cutout,
-                    randaugment=args.randaugment,
-                )
-                if train
-                else eval_transform(encoder.preprocessing)
-            )
-            dataset = ImageDataset(records, data.vocabulary, transform, **order)
-        if train and task.captions:
-            loaders[split] = caption_loader(
-                dataset,
-                task.captions[split],
-                batch_size=args.batch_size,
-                per_image=args.captions,
-                seed=args.seed,
-                num_workers=0 if args.freeze else args.num_workers,
-                pin_memory=device.type == "cuda",
-            )
-            continue
-        loaders[split] = make_loader(
-            dataset,
-            batch_size=args.batch_size,
-            shuffle=train,
-            seed=args.seed,
-            num_workers=0 if args.freeze else args.num_workers,
-            pin_memory=device.type == "cuda",
-        )
-    return Loaders(**loaders)
-
-
-def fill_defaults(args: argparse.Namespace) -> None:
-    """Options that were not given get the values of the paper of the system."""
-    usual = {"order": "rare-first", "embedding": 300, "beam_width": 1}
-    if args.system == "cnn_rnn":
-        usual = {"order": "frequent-first", "embedding": 64, "beam_width": 5}
-    if args.system in CAPTIONERS:
-        usual |= {"hidden": 256, "embedding": 256}
-    for name, value in usual.items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
-
-
-def system_options(
-    data: AnnotatedImages, task: Task, encoder: AnyEncoder, args: argparse.Namespace
-) -> dict[str, Any]:
-    """The options of `systems.build`, all of JSON, so that a checkpoint can rebuild the system."""
-    if args.system in LABEL_GRAPH:
-        return graph_options(encoder, args)
-    if args.system == "bce":
-        return {"loss": args.loss or "bce", "thresholds": args.thresholds, "hidden_size": args.hidden or 0}
-    options = {
-        "hidden_size": args.hidden or 512,
-        "standardize": args.standardize,
-        "feature_dropout": args.feature_dropout,
-        "input_dropout": args.input_dropout,
-        "output_dropout": args.output_dropout,
-        "embedding_size": args.embedding,
-        "max_labels": min(args.max_words, int(task.captions["train"].lengths.max()))
-        if task.captions
-        else max(1, *(len(r.labels) for r in data.train)),
-        "label_smoothing": args.label_smoothing,
-    }
-    if args.beam_width > 1 or args.top_k:
-        options["search"] = {"beam_width": args.beam_width, "top_k": args.top_k}
-    if args.system == "cnn_rnn":
-        options["image_first"] = args.image_first
-    if args.system == "sr_cnn_rnn":
-        steps = args.pretrain_epochs * math.ceil(len(data.train) / args.batch_size)
-        options |= {"joint": args.joint, "pretrain_steps": steps}
-    if args.system in ATTENTION:
-        options |= {
-            "attention_size": args.attention_size,
-            "attention_dropout": args.attention_dropout,
-            "attention_penalty": args.attention_penalty,
-        }
-    if args.system in ORDER_FREE:
-        epochs = args.teacher_forcing_epochs or max(1, args.epochs // 2)
-        options |= {
-            "feed_stop": args.feed_stop,
-            "mask_repeats": args.mask_repeats,
-            "teacher_forcing": args.teacher_forcing,
-            "teacher_forcing_steps": epochs * math.ceil(len(data.train) / args.batch_size)
-            if args.teacher_forcing
-            else 0,
-            "auxiliary_bce": args.auxiliary_bce,
-        }
-    if args.system in ("ria_pla", "attention_pla"):
-        options["released"] = args.released_pla
-    return options
-
-
-def make_system(
-    data: AnnotatedImages, task: Task, encoder: AnyEncoder, args: argparse.Namespace
-) -> tuple[System, dict[str, Any]]:
-    """The untrained system and the options that rebuild it. The embedding size follows GloVe where given."""
-    options = system_options(data, task, encoder, args)
-    tensors = graph_tensors(data, args) if args.system in LABEL_GRAPH else {}
-    if options.get("node_features") == "vectors":
-        options["vector_size"] = tensors["vectors"].shape[1]
-    if args.glove is not None and "embedding_size" in options:
-        glove = load_glove(args.glove, task.vocabulary, seed=args.seed)
-        if glove.missing:
-            print(f"no vector for {', '.join(glove.missing)}: drawn at random")
-        options["embedding_size"] = glove.vectors.shape[1]
-        tensors = {"vectors": glove.vectors}
-    torch.manual_seed(args.seed)
-    system = build(
-        args.system,
-        task.vocabulary,
-        encoder.dim,
-        encoder=None if args.freeze else encoder,
-        **options,
-        **tensors,
-    )
-    return system, options
-
-
-def take_encoder(encoder: AnyEncoder, before: Checkpoint) -> None:
-    """The weights of an encoder that was trained before; it must be of the same kind and size."""
-    theirs = before.system.encoder
-    if (encoder.name, encoder.preprocessing.size) != (theirs.name, before.preprocessing.size):
-        raise ValueError(
-            f"the checkpoint has the encoder {theirs.name} at {before.preprocessing.size} px, but this run has "
-            f"{encoder.name} at {encoder.preprocessing.size} px: choose the same --backbone, --image-size, --crops and --cell-details"
-        )
-    encoder.load_state_dict(theirs.state_dict())
-    encoder.preprocessing = before.preprocessing
-
-
-def take_system(system: System, before: Checkpoint) -> None:
-    """All the rest of a system that was trained before; names and shapes must be the same."""
-
-    def without_encoder(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: x for name, x in state.items() if not name.startswith("encoder.")}
-
-    ours, theirs = without_encoder(system.state_dict()), without_encoder(before.system.state_dict())
-    sizes = [{name: tuple(x.shape) for name, x in state.items()} for state in (ours, theirs)]
-    other = sorted(name for name in ours.keys() | theirs.keys() if sizes[0].get(name) != sizes[1].get(name))
-    if other or system.vocabulary != before.vocabulary:
-        found = f"these differ: {', '.join(other[:5])}" if other else "it has other labels"
-        raise ValueError(
-            f"--init-from goes on with a system of the same kind, size and labels, but {found}; --init-encoder takes the "
-            "encoder alone"
-        )
-    system.load_state_dict(theirs, strict=False)
-
-
-def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Train, select, calibrate, test; leave everything in `args.output`. Returns the metrics by split."""
+    The system is built before images are encoded, so that an impossible option costs no wait.
+    """
     started = time.perf_counter()
-    fill_defaults(args)
-    device = pick_device(args.device)
-    check_training(args)
-    data = load(
-        args.data,
-        args.data_dir,
-        unlabelled="drop" if args.drop_unlabelled else "keep",
-        download=args.download,
-    )
+    config.check()
+    device = pick_device(config.run.device)
+    data = load_data(config)
     print(data.describe())
-    _require_splits(data)
-    task = make_task(data, args)
-    if args.flip is None:
-        args.flip = args.system not in CAPTIONERS  # a mirror makes "to the left of" a lie
-    encoder = make_encoder(args).to(device)
-    if args.init_encoder or args.init_from:
-        earlier = load_checkpoint(args.init_from or args.init_encoder)
+    task = make_task(config, data)
+    if config.encoder.flip is None:  # a mirror makes "to the left of" a lie
+        config = replace(config, encoder=replace(config.encoder, flip=config.options.learns == "labels"))
+    encoder = make_encoder(config).to(device)
+    earlier = None
+    if path := config.run.init_encoder or config.run.init_from:
+        earlier = load_checkpoint(path)
         take_encoder(encoder, earlier)
-    config = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
-    annotations = annotations_id(data.split(split) for split in SPLITS)
-    if args.resume and (args.output / "config.json").exists():
-        before = read_json(args.output / "config.json")
-        _refuse_changes(before["arguments"], config)
-        if before.get("annotations", annotations) != annotations:  # older runs did not note them
-            raise ValueError(
-                f"--resume, but the images, labels or splits of {data.name} are not those that this run began with: "
-                "bring those back, or train into a new --output"
-            )
-    loaders = make_loaders(data, task, encoder, args, device)
-    encoded = time.perf_counter()
-    system, options = make_system(data, task, encoder, args)
-    if args.init_from:
+    output = config.run.output
+    about = {**config.plain(), "annotations": annotations_id(data.split(split) for split in SPLITS)}
+    if config.run.resume and (output / "config.json").exists():
+        _refuse_changes(read_json(output / "config.json"), about, data.name)
+    system = make_system(config, data, task, encoder)
+    if config.run.init_from:
         take_system(system, earlier)
-    write_json(
-        args.output / "config.json",
-        {"arguments": config, "options": options, "encoder": encoder.name, "annotations": annotations},
-    )
-    fit_options = FitOptions(
-        epochs=args.epochs,
-        learning_rate=args.lr,
-        weight_decay=args.weight_decay,
-        clip_norm=args.clip_norm,
-        ema_decay=0.0 if args.swa else args.ema,
-        patience=args.patience,
-        amp=args.amp,
-        seed=args.seed,
-        schedule=args.schedule,
-        average="swa" if args.swa else None,
-        encoder_rate=args.encoder_rate,
-    )
+    loaders = make_loaders(config, data, task, encoder, device)
+    encoded = time.perf_counter()
+    write_json(output / "config.json", about)
+    judges = {s: task.judge(data, s, loaders[s], device, unmasked=True) for s in ("val", "test")}
     history = fit(
         system,
-        loaders.train,
-        validate=task.judge(data, "val", loaders.val, device),
-        select=args.select or system.select,
-        options=fit_options,
+        loaders["train"],
+        validate=task.judge(data, "val", loaders["val"], device),
+        select=config.run.select or system.select,
+        options=config.fit,
         device=device,
-        output=args.output,
-        resume=args.resume,
+        output=output,
+        resume=config.run.resume,
     )
     if type(system).calibrate is not System.calibrate:  # the others have nothing to choose
-        val = predict_all(system, loaders.val, device=device)
-        if val.scores is not None:
-            system.calibrate(val.scores, val.target)
-    judged = {"val": loaders.val, "test": loaders.test}
-    metrics = {split: task.judge(data, split, loader, device)(system) for split, loader in judged.items()}
+        val = predict_all(system, loaders["val"], device=device)
+        system.calibrate(val.scores, val.target)
+    metrics = {split: judge(system) for split, judge in judges.items()}
     seconds = {"encoding": encoded - started, "total": time.perf_counter() - started}
-    versions = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-    }
-    where = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type}, {torch.get_num_threads()} threads"
-    )
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    versions["torchvision"] = torchvision.__version__
+    where = f"{device.type}, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        where = torch.cuda.get_device_name(device)
     write_json(
-        args.output / "metrics.json",
+        output / "metrics.json",
         {**metrics, "history": history, "seconds": seconds, "device": where, "versions": versions},
     )
     save_checkpoint(
-        args.output / "checkpoint.safetensors",
+        output / "checkpoint.safetensors",
         system,
         encoder,
-        name=args.system,
-        options=options,
-        config=config,
+        config=config.plain(),
         metrics=metrics,
-        half=args.half,
+        half=config.run.half,
     )
     return metrics
 
 
-def _require_splits(data: AnnotatedImages) -> None:
-    """Training selects on val and is judged on test, so it needs all three."""
-    empty = [split for split in SPLITS if not data.split(split)]
-    if empty:
+# --- data ---------------------------------------------------------------------------------------------------------
+
+
+def load_data(config: Config) -> AnnotatedImages:
+    """The data set. Raises ValueError where a split is empty: training selects on val and is judged on test."""
+    unlabelled = "drop" if config.data.drop_unlabelled else "keep"
+    data = load(config.data.data, config.data.data_dir, unlabelled=unlabelled, download=config.data.download)
+    if empty := [split for split in SPLITS if not data.split(split)]:
         raise ValueError(
             f"{data.name}: no image is in {' and '.join(empty)}, and training needs train, val and test: put images "
             "into each (column `split` of a CSV; without this column 15 % of the images are val and 15 % are test)"
         )
-
-
-def _refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """A resumed run must be the same run."""
-    free = {"resume", "device", "num_workers", "output", "cache_dir"}
-    changed = [
-        f"{k}: {before[k]} -> {now[k]}" for k in now if k not in free and k in before and before[k] != now[k]
-    ]
-    if changed:
-        raise ValueError(
-            f"--resume, but the options changed ({'; '.join(changed)}): use the same, or a new --output"
-        )
+    return data
 
 
 @dataclass(frozen=True)
@@ -370,41 +128,230 @@ class Task:
     captions: dict[str, CaptionRows]
 
     def judge(
-        self, data: AnnotatedImages, split: str, loader: DataLoader, device: torch.device
+        self,
+        data: AnnotatedImages,
+        split: str,
+        loader: DataLoader,
+        device: torch.device,
+        *,
+        unmasked: bool = False,
     ) -> Callable[[System], Metrics]:
-        """What computes the metrics of a system on a split; loader: its images, in order."""
+        """What computes the metrics of a system on a split; loader: its images, in order; unmasked: see `predict_all`."""
         if not self.captions:
-            return lambda system: predict_all(system, loader, device=device).metrics()
-        check = set(data.vocabulary.labels) == set(
-            LABELS
-        )  # elsewhere labels are not complete, or words others
+            return lambda system: evaluate(system, loader, device=device, unmasked=unmasked)
+        # Elsewhere labels are not complete, or named by other words.
+        check = set(data.vocabulary.labels) == set(LABELS)
         captions = self.captions[split]
         return CaptionJudge(loader, data.split(split), captions, check_labels=check, device=device)
 
 
-def make_task(data: AnnotatedImages, args: argparse.Namespace) -> Task:
+def make_task(config: Config, data: AnnotatedImages) -> Task:
     """The labels of the data set or, for a captioner, the words of its training captions.
 
     Raises ValueError for a data set that lacks what the system learns.
     """
-    if args.system not in CAPTIONERS:
+    options = config.options
+    if options.learns == "labels":
         if not len(data.vocabulary):
             raise ValueError(
-                f"{data.name} has captions and no labels for --system {args.system}: use --system captioner"
+                f"{data.name} has captions and no labels for {config.system}: train captioner instead"
             )
         return Task(data.vocabulary, {})
     for split in SPLITS:
         if not any(record.captions for record in data.split(split)):
             raise ValueError(
-                f"--system {args.system} learns from captions, and no {split} image of {data.name} has one: use scenes, "
+                f"{config.system} learns from captions, and no {split} image of {data.name} has one: use scenes, "
                 "flickr8k, or COCO with its captions_*.json"
             )
-    tokenizer = make_tokenizer(args.tokenizer)
+    tokenizer = make_tokenizer(options.tokenizer)
     texts = [text for record in data.train for text in record.captions]
-    words = word_vocabulary(texts, min_count=args.min_count, tokenizer=tokenizer)
+    words = word_vocabulary(texts, min_count=options.min_count, tokenizer=tokenizer)
     captions = {split: CaptionRows(data.split(split), words, tokenizer=tokenizer) for split in SPLITS}
     unknown = ", ".join(f"{rows.unknown_share:.1%} of {split}" for split, rows in captions.items())
     print(
-        f"{len(words) - 1:,} words occur {args.min_count} times or more in train; <unk> stands for {unknown}"
+        f"{len(words) - 1:,} words occur {options.min_count} times or more in train; <unk> stands for {unknown}"
     )
     return Task(words, captions)
+
+
+def make_loaders(
+    config: Config, data: AnnotatedImages, task: Task, encoder: AnyEncoder, device: torch.device
+) -> dict[str, DataLoader]:
+    """The three splits, batched: cached features where the encoder is frozen, images where it learns."""
+    c, workers = config.encoder, config.run.num_workers
+    order = getattr(config.options, "order", "given")
+    how: dict[str, Any] = {"batch_size": config.run.batch_size, "seed": config.fit.seed}
+    if c.cached:
+        loaders = feature_loaders(
+            data,
+            encoder,
+            cache_dir=c.cache_dir or DATA / "features",
+            order=order,
+            grid=config.options.needs_grid,
+            flip=c.flip,
+            device=device,
+            num_workers=workers,
+            **how,
+        )
+        how["pin_memory"] = device.type == "cuda"
+    else:
+        changed = train_transform(
+            encoder.preprocessing,
+            horizontal_flip=0.5 if c.flip else 0.0,
+            vertical_flip=0.5 if c.vertical_flip else 0.0,
+            cutout=c.cutout,
+            randaugment=c.randaugment,
+        )
+        transforms = dict.fromkeys(SPLITS, eval_transform(encoder.preprocessing)) | {"train": changed}
+        how |= {"num_workers": workers, "pin_memory": device.type == "cuda"}
+        labels = {"order": order, "frequency": data.frequency()}
+        loaders = {
+            split: make_loader(
+                ImageDataset(data.split(split), data.vocabulary, transforms[split], **labels),
+                shuffle=split == "train",
+                **how,
+            )
+            for split in SPLITS
+        }
+    if task.captions:
+        dataset, captions = loaders["train"].dataset, task.captions["train"]
+        loaders["train"] = caption_loader(dataset, captions, per_image=config.options.captions, **how)
+    return loaders
+
+
+# --- encoder and system -------------------------------------------------------------------------------------------
+
+
+def make_encoder(config: Config) -> AnyEncoder:
+    """The encoder that the options name, with the defaults of the data set."""
+    c = config.encoder
+    backbone = c.backbone or ("scenes_cnn" if config.data.data == "scenes" else "resnet50")
+    weights = c.weights or ("scenes" if backbone == "scenes_cnn" else "imagenet")
+    torch.manual_seed(config.fit.seed)
+    encoder = build_crop_encoder(
+        backbone,
+        c.crops,
+        weights=None if weights == "none" else weights,
+        image_size=c.image_size,
+        freeze=c.freeze_up_to or c.freeze,
+    )
+    return DetailEncoder(encoder) if c.cell_details else encoder
+
+
+def make_system(config: Config, data: AnnotatedImages, task: Task, encoder: AnyEncoder) -> System:
+    """The untrained system. What its options leave open is found from the data, the encoder and the word vectors."""
+    options, found, tensors = config.options, {}, {}
+    steps = math.ceil(len(data.train) / config.run.batch_size)  # of an epoch
+    if isinstance(options, DecoderOptions):
+        if options.learns == "words":
+            found["max_labels"] = min(options.max_labels, int(task.captions["train"].lengths.max()))
+        else:
+            found["max_labels"] = max(1, *(len(record.labels) for record in data.train))
+        if options.glove:
+            tensors["vectors"] = word_vectors(config, task.vocabulary)
+            found["embedding_size"] = tensors["vectors"].shape[1]
+    if isinstance(options, SrCnnRnnOptions):
+        found["pretrain_steps"] = options.pretrain_epochs * steps
+    if isinstance(options, OrderFreeOptions) and options.teacher_forcing:
+        epochs = options.teacher_forcing_epochs or max(1, config.fit.epochs // 2)
+        found["teacher_forcing_steps"] = epochs * steps
+    if isinstance(options, LabelQueryOptions):
+        found["crops"], found["cells"] = layout(encoder)
+    if isinstance(options, LabelGraphOptions):
+        tensors = graph_tensors(config, data)
+        if "vectors" in tensors:
+            found["vector_size"] = tensors["vectors"].shape[1]
+    options = replace(options, **found)
+    torch.manual_seed(config.fit.seed)
+    learning = None if config.encoder.cached else encoder
+    return build(config.system, task.vocabulary, encoder.dim, options, encoder=learning, **tensors)
+
+
+def word_vectors(config: Config, vocabulary: Vocabulary) -> Tensor:
+    """The vectors of --glove for the vocabulary and its two special tokens: (C + 2, E)."""
+    glove = load_glove(config.options.glove, vocabulary, seed=config.fit.seed)
+    if glove.missing:
+        print(f"no vector for {', '.join(glove.missing)}: drawn at random")
+    return glove.vectors
+
+
+def graph_tensors(config: Config, data: AnnotatedImages) -> dict[str, Tensor]:
+    """What a system with a label graph gets beside its options: edges from the prior, and word vectors (C, E)."""
+    options = config.options
+    if isinstance(options, LcnetOptions) and options.graph == "none":
+        return {}
+    tensors, reads_words = {}, options.node_features == "vectors"
+    if reads_words or options.prior == "glove":
+        vectors = word_vectors(config, data.vocabulary)[: len(data.vocabulary)]  # those of the labels
+        if reads_words:
+            tensors["vectors"] = vectors
+    if options.prior == "glove":
+        nearness = cosine_prior(vectors)
+    else:
+        present = torch.zeros(len(data.train), len(data.vocabulary), dtype=torch.bool)
+        for row, record in zip(present, data.train, strict=True):
+            row[data.vocabulary.encode(record.labels)] = True
+        nearness = cooccurrence_prior(present)
+    edges = neighbours(nearness, options.prior_threshold)
+    alone = int(((edges + edges.T).sum(0) == 0).sum())
+    print(
+        f"label graph: {int(edges.count_nonzero())} edges from the {options.prior} prior at "
+        f"{options.prior_threshold:g}; {alone} of {len(edges)} labels have none"
+    )
+    return tensors | {"edges": edges}
+
+
+# --- going on with an earlier run ---------------------------------------------------------------------------------
+
+
+def take_encoder(encoder: AnyEncoder, before: Checkpoint) -> None:
+    """The weights of an encoder that was trained before; it must be of the same kind and size."""
+    theirs = before.system.encoder
+    if (encoder.name, encoder.preprocessing.size) != (theirs.name, before.preprocessing.size):
+        raise ValueError(
+            f"the checkpoint has the encoder {theirs.name} at {before.preprocessing.size} px, but this run has "
+            f"{encoder.name} at {encoder.preprocessing.size} px: choose the same --backbone, --image-size, --crops and "
+            "--cell-details"
+        )
+    encoder.load_state_dict(theirs.state_dict())
+    encoder.preprocessing = before.preprocessing
+
+
+def take_system(system: System, before: Checkpoint) -> None:
+    """All the rest of a system that was trained before; names and shapes must be the same."""
+    ours, theirs = (
+        {name: x for name, x in s.state_dict().items() if not name.startswith("encoder.")}
+        for s in (system, before.system)
+    )
+    names = sorted(ours.keys() | theirs.keys())
+    differ = [n for n in names if n not in ours or n not in theirs or ours[n].shape != theirs[n].shape]
+    if differ or system.vocabulary != before.vocabulary:
+        what = f"these differ: {', '.join(differ[:5])}" if differ else "it has other labels"
+        raise ValueError(
+            f"--init-from goes on with a system of the same kind, size and labels, but {what}; --init-encoder takes "
+            "the encoder alone"
+        )
+    system.load_state_dict(theirs, strict=False)
+
+
+def _refuse_changes(before: dict[str, Any], now: dict[str, Any], name: str) -> None:
+    """A resumed run must be the same run."""
+    free = {"resume", "device", "num_workers", "output", "cache_dir", "half"}
+    changed = []
+    for part, value in now.items():
+        old = before.get(part)
+        if isinstance(value, dict) and isinstance(old, dict):
+            changed += [
+                f"{k}: {old.get(k)} -> {v}" for k, v in value.items() if k not in free and old.get(k) != v
+            ]
+        elif part == "annotations" and old != value:
+            raise ValueError(
+                f"--resume, but the images, labels or splits of {name} are not those that this run began with: "
+                "bring those back, or train into a new --output"
+            )
+        elif old != value:
+            changed.append(f"{part}: {old} -> {value}")
+    if changed:
+        raise ValueError(
+            f"--resume, but the options changed ({'; '.join(changed)}): use the same, or a new --output"
+        )

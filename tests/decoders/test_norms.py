@@ -9,7 +9,7 @@ from torch import nn
 from helpers.data.batches import Batch, Features
 from helpers.data.labels import Vocabulary
 from helpers.decoders.base import FeatureNorm
-from helpers.systems.registry import ATTENTION, LABEL_GRAPH, SYSTEMS, build
+from helpers.systems.registry import SYSTEMS, build
 
 
 def test_more_rows_are_normalised_as_by_torch_and_one_row_by_what_is_known() -> None:
@@ -33,9 +33,10 @@ def test_more_rows_are_normalised_as_by_torch_and_one_row_by_what_is_known() -> 
 )
 def test_every_system_trains_on_one_image(name: str, options: dict) -> None:
     vocabulary = Vocabulary(("cat", "dog", "<unk>"))
-    if name != "bce" and name not in LABEL_GRAPH:
+    fields = [spec.name for spec in SYSTEMS[name].options.specs()]
+    if "max_labels" in fields:
         options = {"max_labels": 2, "hidden_size": 4, **options}
-    if name in ATTENTION:
+    if "attention_size" in fields:
         options = {**options, "attention_size": 4}
     if name in ("lcnet", "ml_gcn"):
         options = {**options, "edges": torch.eye(3)}
