@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=40_000)
     parser.add_argument("--labels", type=int, default=80)
-    parser.add_argument("--positives", type=float, default=2.9, help="labels an image, on average")
+    parser.add_argument("--positives", type=float, default=2.9, help="labels per image, on average")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)

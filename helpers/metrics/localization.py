@@ -170,17 +170,17 @@ def _mean(rows: Sequence[tuple[float, float, float, float]]) -> Grade:
     return Grade(len(rows), *means)
 
 
-def looks_of(decoded: Decoded, vocabulary: Vocabulary, *, first: int = 0) -> list[Look]:
-    """The labels of a decoding (B images) with the attention that named them; `<stop>` is left out.
+def looks_of(decoded: Decoded, vocabulary: Vocabulary) -> list[Look]:
+    """The labels of a decoding (B images) with the attention of their steps; `<stop>` is left out.
 
-    first: position of the batch's first image in the list of records. Raises ValueError without attention.
+    Image i is the i-th of the batch. Raises ValueError without attention.
     """
     if decoded.attention is None:
         raise ValueError(
             "this decoding has no attention: decode with a system that attends, such as 'attention'"
         )
     return [
-        Look(first + i, vocabulary.labels[int(decoded.tokens[i, t])], decoded.attention[i, t])
+        Look(i, vocabulary.labels[int(decoded.tokens[i, t])], decoded.attention[i, t])
         for i in range(len(decoded.tokens))
         for t in range(int(decoded.lengths[i]))
     ]

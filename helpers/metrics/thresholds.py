@@ -46,20 +46,17 @@ def top_k_mask(scores: Tensor, k: int) -> Tensor:
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, best, True)
 
 
-def choose_global(
-    scores: Tensor, target: Tensor, metric: str = "OF1", *, candidates: Tensor | None = None
-) -> float:
-    """The threshold for all labels with the best value of a metric.
+def choose_global(scores: Tensor, target: Tensor, metric: str = "OF1") -> float:
+    """The threshold for all labels with the best value of a metric, of 0.01 to 0.99 by 0.01; the first maximum wins.
 
     scores: (N, C) float, probabilities of the *validation* images; target: (N, C) bool. metric: one of
-    `GLOBAL_METRICS`, as in `multilabel_metrics`. candidates: (K,) float, ascending, by default 0.01 to 0.99 by 0.01;
-    the first maximum wins. Raises ValueError for another metric or shape, and for scores outside 0..1 without
-    candidates.
+    `GLOBAL_METRICS`, as in `multilabel_metrics`. Raises ValueError for another metric, other shapes or scores outside
+    0..1.
     """
     if metric not in GLOBAL_METRICS:
         raise ValueError(f"cannot choose a threshold by {metric!r}: use one of {', '.join(GLOBAL_METRICS)}")
     scores, target = _checked_pair(scores, target)
-    candidates = _checked_candidates(scores, candidates, default=torch.arange(1, 100) / 100)
+    candidates = _candidates(scores, torch.arange(1, 100) / 100)
     if metric in ("image_F1", "exact_match"):  # from the counts of the images, not of the labels
         values = image_averages(*_counts_at(scores.T, target.T, candidates))
     else:
@@ -67,30 +64,26 @@ def choose_global(
     return float(candidates[values[metric].argmax()])
 
 
-def choose_mcc(
-    scores: Tensor, target: Tensor, *, candidates: Tensor | str = "grid", default: float = 0.5
-) -> Tensor:
+def choose_mcc(scores: Tensor, target: Tensor, *, candidates: str = "grid", default: float = 0.5) -> Tensor:
     """A threshold for each label, the one with the highest Matthews correlation: (C,) float.
 
     scores: (N, C) float, probabilities of the *validation* images; target: (N, C) bool.
-    candidates: "grid", 0.05 to 0.70 by 0.05 as in the literature's Corel-5k code; "all", every distinct score of the
-    label (then any scale will do); or (K,) float, ascending. The first maximum, the lowest threshold, wins.
+    candidates: "grid", 0.05 to 0.70 by 0.05 as in the literature's Corel-5k code; or "all", every distinct score of
+    the label, on any scale. The first maximum, the lowest threshold, wins.
     default: for the labels where no candidate is better than another, above all those without a positive (or a
     negative); pass what `choose_global` found. (The literature's code gives them 0.05, which predicts them for nearly
     every image.) Raises ValueError as `choose_global` does.
     """
     scores, target = _checked_pair(scores, target)
-    if isinstance(candidates, str) and candidates == "all":
+    if candidates == "all":
         values, correlation, usable = _mcc_at_every_score(scores, target)
-    elif isinstance(candidates, str) and candidates != "grid":
-        raise ValueError(f'candidates must be "grid", "all" or a tensor, found {candidates!r}')
-    else:
-        given = None if isinstance(candidates, str) else candidates
-        grid = _checked_candidates(scores, given, default=torch.arange(1, 15) / 20)
+    elif candidates == "grid":
+        grid = _candidates(scores, torch.arange(1, 15) / 20)
         tp, predicted, support = _counts_at(scores, target, grid)
         correlation = _mcc(tp, predicted, support, len(scores)).T  # (K, C) -> (C, K)
-        values = grid.expand(len(correlation), -1)
-        usable = torch.ones_like(correlation, dtype=torch.bool)
+        values, usable = grid.expand(len(correlation), -1), torch.ones_like(correlation, dtype=torch.bool)
+    else:
+        raise ValueError(f'candidates must be "grid" or "all", found {candidates!r}')
     highest = correlation.masked_fill(~usable, -torch.inf).amax(dim=1)
     lowest = correlation.masked_fill(~usable, torch.inf).amin(dim=1)
     # Equal up to rounding counts as equal, so that the first maximum does not hang on the last bit.
@@ -153,14 +146,9 @@ def _checked_pair(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return scores.cpu(), target.cpu()
 
 
-def _checked_candidates(scores: Tensor, candidates: Tensor | None, *, default: Tensor) -> Tensor:
-    """The candidates (K,) in the dtype of the scores."""
-    if candidates is None and (scores.min() < 0 or scores.max() > 1):
-        raise ValueError(
-            f"scores are in {float(scores.min()):.3g}..{float(scores.max()):.3g}, not probabilities: "
-            "pass logits.sigmoid(), or your own candidates="
-        )
-    candidates = torch.as_tensor(default if candidates is None else candidates).to(scores)
-    if candidates.ndim != 1 or not len(candidates) or bool((candidates.diff() <= 0).any()):
-        raise ValueError("candidates must be (K,) numbers in ascending order, at least one")
-    return candidates.contiguous()
+def _candidates(scores: Tensor, candidates: Tensor) -> Tensor:
+    """The candidates in the dtype of the scores, which must be probabilities."""
+    if scores.min() < 0 or scores.max() > 1:
+        found = f"{float(scores.min()):.3g}..{float(scores.max()):.3g}"
+        raise ValueError(f"scores are in {found}, not probabilities: pass logits.sigmoid()")
+    return candidates.to(scores)
