@@ -1,10 +1,6 @@
-"""What flows through a model: the features of a batch of images, and the batch itself.
+"""What flows through a model: features and batches; and how records become batches, of images or of captions.
 
-From records to batches: the torch data set of images, and reproducible loaders. Taught in notebook 01.
-
-From captions to batches: the captions of a split as word ids, drawn one an image or taken all. Notebook 07.
-
-A split is made of images, never of captions: all captions of an image are on one side (see `datasets.load`).
+A split is made of images, never of captions: all captions of an image are on one side (see `load`).
 """
 
 from __future__ import annotations
@@ -30,11 +26,11 @@ from helpers.data.words import UNKNOWN, Tokenizer, encode_words, tokenize
 
 
 class Features(NamedTuple):
-    """What an encoder says of a batch of images. Taught in notebook 02.
+    """What an encoder says of a batch of images.
 
-    pooled: (B, D) float, the mean over the grid: one vector an image.
-    grid:   (B, L, D) float, one vector a grid cell, row by row from the top left; None where
-            only the pooled vector was kept (it needs L times less disk and memory).
+    pooled: (B, D) float, the mean over the grid: one vector per image.
+    grid:   (B, L, D) float, one vector per grid cell, row by row from the top left; None where only the pooled
+            vector was kept (it needs L times less disk and memory).
     """
 
     pooled: Tensor
@@ -42,11 +38,18 @@ class Features(NamedTuple):
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Features:
         """The same features on another device."""
-        return Features(*(None if x is None else x.to(device, non_blocking=non_blocking) for x in self))
+        return self._each(lambda x: x.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Features:
+        """The same features in page-locked memory."""
+        return self._each(Tensor.pin_memory)
 
     def select(self, index: Tensor) -> Features:
         """The features of the images `index` (K,) int64, in that order (repeats allowed)."""
-        return Features(*(None if x is None else x[index] for x in self))
+        return self._each(lambda x: x[index])
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> Features:
+        return Features(*(None if x is None else function(x) for x in self))
 
 
 @dataclass(frozen=True)
@@ -73,19 +76,17 @@ class Batch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
-        moved = {
-            name: value.to(device, non_blocking=non_blocking)
-            for name, value in vars(self).items()
-            if value is not None
-        }
-        return replace(self, **moved)
+        return self._each(lambda x: x.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory, called by a DataLoader with `pin_memory=True`."""
-        pinned = {name: value.pin_memory() for name, value in vars(self).items() if isinstance(value, Tensor)}
-        if self.features is not None:
-            pinned["features"] = Features(*(None if x is None else x.pin_memory() for x in self.features))
-        return replace(self, **pinned)
+        return self._each(lambda x: x.pin_memory())
+
+    def _each(self, function: Callable[[Any], Any]) -> Batch:
+        return replace(self, **{k: function(x) for k, x in vars(self).items() if x is not None})
+
+
+# ---- images -------------------------------------------------------------------------------------------------
 
 
 class Item(NamedTuple):
@@ -98,12 +99,12 @@ class Item(NamedTuple):
 
 
 class ImageDataset(Dataset[Item]):
-    """Images of `records` through `transform`, with their labels in an order. Taught in notebook 01.
+    """Images of `records` through `transform`, with their labels in an order.
 
     Args:
         records: a split of `AnnotatedImages`.
         vocabulary: its vocabulary; a label it lacks is a ValueError.
-        transform: PIL RGB image -> (3, H, W) float32, see `transforms`.
+        transform: PIL RGB image -> (3, H, W) float32, see `images.eval_transform`.
         order: one of `labels.ORDERS`. "random" is drawn anew at each access, from torch's global generator.
         frequency: (C,) int64 training frequency, for rare-first and frequent-first: `AnnotatedImages.frequency()`.
 
@@ -143,17 +144,9 @@ class ImageDataset(Dataset[Item]):
 
 
 def collate(items: Sequence[Item] | Batch) -> Batch:
-    """Items of `ImageDataset` to a `Batch` with images; a `Batch` (of `FeatureDataset`) passes through.
-
-    Raises ValueError for images of different sizes, which a transform without a fixed size leaves.
-    """
+    """Items of `ImageDataset` to a `Batch` with images; a `Batch` (of `FeatureDataset`) passes through."""
     if isinstance(items, Batch):
         return items
-    sizes = {tuple(item.image.shape) for item in items}
-    if len(sizes) > 1:
-        raise ValueError(
-            f"images of different shapes in a batch: {sorted(sizes)}. Resize to one size in the transform."
-        )
     num_labels = items[0].num_labels
     labels, lengths = pad_labels([item.labels for item in items], num_labels)
     return Batch(
@@ -172,12 +165,10 @@ def make_loader(
     shuffle: bool = False,
     num_workers: int = 0,
     seed: int = 0,
-    drop_last: bool = False,
     pin_memory: bool = False,
-    multiprocessing_context: str | None = None,
     batch_sampler: Sampler[list[int]] | None = None,
 ) -> DataLoader[Batch]:
-    """Batches of an `ImageDataset` or a `FeatureDataset`. Taught in notebook 01.
+    """Batches of an `ImageDataset` or a `FeatureDataset`.
 
     `seed` fixes the order of the images in each epoch and the random numbers of the workers (torch, numpy and
     random). With `num_workers=0`, which works everywhere, augmentation draws from torch's global generator instead:
@@ -185,11 +176,9 @@ def make_loader(
 
     Args:
         num_workers: processes that load images; 2 to 16 pay on Linux with large images.
-        drop_last: leave out the last batch if it is smaller.
         pin_memory: page-locked batches, for a faster copy to a GPU; without a GPU it is ignored.
-        multiprocessing_context: "fork", "spawn" or "forkserver"; by default the platform's.
-        batch_sampler: chooses the batches in place of batch_size, shuffle, drop_last and seed. Its `generator`, if it
-            has one, becomes the loader's.
+        batch_sampler: chooses the batches in place of batch_size, shuffle and seed. Its `generator`, if it has one,
+            becomes the loader's.
 
     Raises:
         ValueError: shuffling a data set without images.
@@ -198,8 +187,7 @@ def make_loader(
         raise ValueError(
             "there are no images to shuffle: is this split empty? print(data.describe()) shows the counts"
         )
-    generator = getattr(batch_sampler, "generator", None) or torch.Generator().manual_seed(seed)
-    batches = {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last}
+    batches = {"batch_size": batch_size, "shuffle": shuffle}
     return DataLoader(
         dataset,
         **(batches if batch_sampler is None else {"batch_sampler": batch_sampler}),
@@ -207,27 +195,26 @@ def make_loader(
         collate_fn=collate,
         pin_memory=pin_memory and torch.cuda.is_available(),
         worker_init_fn=seed_worker,
-        multiprocessing_context=multiprocessing_context if num_workers else None,
-        generator=generator,
+        generator=getattr(batch_sampler, "generator", None) or torch.Generator().manual_seed(seed),
         persistent_workers=num_workers > 0,
     )
 
 
 def seed_worker(worker: int) -> None:
-    """Seed numpy and random in a loader's worker from torch, which the loader seeds differently in each."""
+    """Seed numpy and random in a worker from torch, which the loader seeds differently in each."""
     seed = torch.initial_seed() % 2**32
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - transforms of others may use the global generator
 
 
+# ---- captions -----------------------------------------------------------------------------------------------
+
 PER_IMAGE = ("one", "all")
-
-
 POOL = 20  # batches whose captions are sorted by length together
 
 
 class CaptionRows:
-    """The captions of N images as word ids, a row a caption, the rows of an image together. Taught in notebook 07.
+    """The captions of N images as word ids, one row per caption, in the order of the images.
 
     image:   (R,) int64, the image of each row.
     lengths: (R,) int64, words of each row; a caption without a word has no row.
@@ -244,7 +231,7 @@ class CaptionRows:
         self.image = torch.tensor([i for i, of in enumerate(found) for _ in of], dtype=torch.int64)
         self.first = torch.tensor([0, *map(len, found)]).cumsum(0)
         self.lengths = torch.tensor([len(ids) for ids in rows], dtype=torch.int64)
-        # One flat tensor, not a list a caption: it goes to other processes, and COCO has 600,000.
+        # One flat tensor, not a list per caption: it goes to other processes, and COCO has 600,000.
         self._words = torch.tensor(list(chain.from_iterable(rows)), dtype=torch.int32)
         self._ends = torch.tensor([0, *map(len, rows)]).cumsum(0).tolist()
 
@@ -259,8 +246,6 @@ class CaptionRows:
 
     def words(self, row: int) -> list[int]:
         """The word ids of a row, without `<stop>`."""
-        if not 0 <= row < len(self):
-            raise IndexError(f"caption {row} of {len(self)}")
         return self._words[self._ends[row] : self._ends[row + 1]].tolist()
 
     def padded(self, rows: Sequence[int]) -> Padded:
@@ -269,7 +254,7 @@ class CaptionRows:
 
 
 class CaptionDataset(Dataset[Any]):
-    """Images with a caption each, an item a row of `captions`; for `captions.caption_loader`. Notebook 07.
+    """Images with one caption each: row i of `captions` with its image.
 
     images: an `ImageDataset` or a `FeatureDataset` of the images that `captions` belongs to. Its labels are replaced
         by the words; `Batch.index` stays that of the image.
@@ -286,20 +271,12 @@ class CaptionDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.captions)
 
-    def __getitem__(self, row: int) -> Batch | Item:
-        """One caption with its image: a batch of one, or an item."""
-        found = self.__getitems__([row])
-        return found if isinstance(found, Batch) else found[0]
-
     def __getitems__(self, rows: Sequence[int]) -> Batch | list[Item]:
         images = self.captions.image[torch.as_tensor(rows, dtype=torch.int64)].tolist()
         count = len(self.captions.vocabulary)
         if not hasattr(self.images, "__getitems__"):
-            words = map(self.captions.words, rows)
-            return [
-                self.images[i]._replace(labels=ids, num_labels=count)
-                for i, ids in zip(images, words, strict=True)
-            ]
+            pairs = zip(images, map(self.captions.words, rows), strict=True)
+            return [self.images[i]._replace(labels=ids, num_labels=count) for i, ids in pairs]
         labels, lengths = self.captions.padded(rows)
         batch = self.images.__getitems__(images)
         return replace(batch, labels=labels, lengths=lengths, multi_hot=to_multi_hot(labels, count))
@@ -313,8 +290,7 @@ class CaptionBatches(Sampler[list[int]]):
         images of five captions five times, and reads the image as often.
     generator: all random choices come from it; `training.fit` seeds it anew for each epoch.
 
-    Padding is what a batch of different lengths wastes: within `POOL` batches the captions are sorted by length, and
-    the batches are shuffled again.
+    Within `POOL` batches the captions are sorted by length, so that little is padding; the batches are shuffled again.
     """
 
     def __init__(
@@ -328,16 +304,12 @@ class CaptionBatches(Sampler[list[int]]):
             raise ValueError(f"batch_size is {batch_size}; a batch needs at least one caption")
         self.lengths, self.batch_size, self.per_image = captions.lengths, batch_size, per_image
         self.generator = generator
-        self._first = captions.first[:-1]
-        self._count = captions.first.diff()
-        self._first, self._count = self._first[self._count > 0], self._count[self._count > 0]
+        first, count = captions.first[:-1], captions.first.diff()
+        self._first, self._count = first[count > 0], count[count > 0]  # images without captions are not drawn
 
     def __len__(self) -> int:
-        return math.ceil(self._size / self.batch_size)
-
-    @property
-    def _size(self) -> int:
-        return len(self._first) if self.per_image == "one" else len(self.lengths)
+        rows = len(self._first) if self.per_image == "one" else len(self.lengths)
+        return math.ceil(rows / self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         if self.per_image == "one":
@@ -363,10 +335,7 @@ def caption_loader(
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> DataLoader[Batch]:
-    """Training batches of images with a caption each; see `CaptionBatches`. Taught in notebook 07.
-
-    images: an `ImageDataset` or a `FeatureDataset` of the records that `captions` was made from.
-    """
+    """Training batches of images with one caption each; see `CaptionDataset` and `CaptionBatches`."""
     generator = torch.Generator().manual_seed(seed)
     return make_loader(
         CaptionDataset(images, captions),

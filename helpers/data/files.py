@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never half of one."""
+"""Files that are whole or untouched: a reader sees the old one or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from typing import Any
 import torch
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
 DATA = REPOSITORY / "data"
 
 
@@ -21,8 +19,8 @@ DATA = REPOSITORY / "data"
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary name beside `path` to write to; renamed to `path` only if the block succeeds.
 
-    The parent folder is made. After an error or an interrupt the old file is as it was. The file may be read by those
-    who may read any new file here, whatever mode the writer gave it (safetensors: only its owner).
+    The parent folder is made. After an error or an interrupt the old file is as it was. The file gets the mode of any
+    new file here, whatever the writer gave it (safetensors: only its owner may read it).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

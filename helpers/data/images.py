@@ -1,26 +1,20 @@
-"""Opening images: whatever file a data set brings becomes an upright 8-bit RGB picture, or is refused by name.
+"""From an image file to a tensor: opening, the preprocessing a network expects, augmentations for training.
 
-Taught in notebook 01.
-
-From a picture to a tensor: the preprocessing a network expects, and the augmentations for training.
-
-Built from torchvision.transforms.v2, whose random numbers come from torch: `torch.manual_seed` fixes them.
-Taught in notebook 01; augmentation again in notebook 02.
+Whatever file a data set brings becomes an upright 8-bit RGB picture, or is refused by name. The transforms are
+torchvision's v2, whose random numbers come from torch: `torch.manual_seed` fixes them.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile
+from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
 # Formats a photograph comes in. A closed list, because Pillow also opens formats that start another program
@@ -30,10 +24,8 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF
 # Pillow's own limit for refusing a decompression bomb, as our own number: other libraries switch Pillow's off.
 MAX_PIXELS = 178_956_970
 
-_ORIENTATION_TAG = 0x0112
-
-
 # EXIF orientation -> what turns the stored picture upright (1 is upright already).
+_ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -45,9 +37,6 @@ _UPRIGHT = {
 }
 
 
-_truncation_lock = threading.Lock()
-
-
 class DataError(ValueError):
     """Bad input data. The message names the file, what was found and what to do about it."""
 
@@ -57,114 +46,62 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
 
     The content decides the format, not the suffix (a PNG named .jpg opens). EXIF orientation is applied; grey,
     palette, CMYK and 16-bit files are converted, 16-bit grey by scaling (65535 becomes 255), never by clipping;
-    transparent pixels are laid over white. Colour profiles are not applied. Taught in notebook 01.
-
-    Args:
-        path: the image file: JPEG, PNG, GIF, WebP, BMP, TIFF, PPM, JPEG 2000 or (where Pillow has it) AVIF.
-
-    Returns:
-        A PIL image in mode "RGB", independent of the file, with empty ``info`` (so nothing turns it twice).
+    transparent pixels are laid over white. Colour profiles are not applied. The image does not hold the file, and
+    its `info` is empty, so that nothing turns it twice.
 
     Raises:
-        DataError: the file is missing, a folder, empty, cut short, damaged, not an image of these formats, has
-            more than ``MAX_PIXELS`` pixels, or holds numbers without an agreed white (32-bit integer, float).
+        DataError: the file is missing, a folder, empty, cut short, damaged, in none of `FORMATS`, has more than
+            `MAX_PIXELS` pixels, or holds numbers without an agreed white (32-bit integer, float).
     """
     path = Path(path)
-    _check_file(path)
+    if not path.is_file():
+        found = "a folder or a device" if path.exists() else "nothing"
+        near = sorted(p.name for p in path.parent.glob("*") if p.stem.lower() == path.stem.lower())
+        raise DataError(
+            f"{path}: expected an image file, found {found}; files of a similar name: {', '.join(near[:3]) or 'none'}. "
+            "Correct the name in the annotations, or put the image there."
+        )
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]  # AVIF came with Pillow 11.3
     try:
-        with path.open("rb") as file, Image.open(file, formats=_available_formats()) as image:
+        with Image.open(path, formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise _too_large(path, f"{image.width}x{image.height} pixels")
-            with _refuse_truncated():
-                image.load()
-            upright = _turn_upright(_to_rgb(image, path), _orientation(image))
+                raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
+            image.load()
+            orientation = _orientation(image)
+            upright = _to_rgb(image, path)
     except (DataError, MemoryError):
         raise
-    except PermissionError as error:
-        raise DataError(
-            f"{path}: may not be read ({error.strerror}). Change the file's permissions."
-        ) from error
     except Image.DecompressionBombError as error:
-        raise _too_large(path, str(error)) from error
-    except Image.UnidentifiedImageError as error:
         raise DataError(
-            f"{path}: not an image, not even its header can be read; it starts with {_first_bytes(path)!r}. Expected one "
-            f"of {', '.join(FORMATS)}. Save it as JPEG or PNG, or drop it from the annotations."
+            f"{path}: too large to open safely ({error}; the limit is {MAX_PIXELS:,} pixels). A small file that unpacks "
+            "to this can be an attack on memory. If you trust it, save a smaller copy and use that."
+        ) from error
+    except Image.UnidentifiedImageError as error:
+        with path.open("rb") as file:
+            start = file.read(24)  # an HTML error page or a Git LFS pointer shows itself there
+        raise DataError(
+            f"{path}: not an image; it starts with {start!r}. Expected one of {', '.join(FORMATS)}. Save it as JPEG or "
+            "PNG, or drop it from the annotations."
         ) from error
     except Exception as error:  # damaged files make decoders raise anything; none may end a run unnamed
         raise DataError(
-            f"{path}: the image is damaged or cut short ({type(error).__name__}: {error}; {path.stat().st_size:,} "
-            "bytes on disk). Copy or download it again, or drop it from the annotations."
+            f"{path}: cannot be read as an image ({type(error).__name__}: {error}; {path.stat().st_size:,} bytes on disk). "
+            "If it is damaged or cut short, copy or download it again, or drop it from the annotations."
         ) from error
+    # Not ImageOps.exif_transpose: it also writes the EXIF block anew and fails on blocks that cameras get wrong.
+    if orientation in _UPRIGHT:
+        upright = upright.transpose(_UPRIGHT[orientation])
     upright.info = {}
     return upright
 
 
-def _check_file(path: Path) -> None:
-    """Refuse what is not a file with something in it."""
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder, expected an image file. Give the path of one image.")
-    if not path.exists():
-        if not path.parent.is_dir():
-            found = f"the folder {path.parent} does not exist either. Check the image folder you gave"
-        else:
-            near = sorted(p.name for p in path.parent.iterdir() if p.stem.lower() == path.stem.lower())[:3]
-            found = (
-                f"the folder has {', '.join(near)}" if near else "the folder has no file of a similar name"
-            )
-            found += ". Mend the name in the annotations or put the image there"
-        raise DataError(f"{path}: image not found; {found}.")
-    if not path.is_file():
-        raise DataError(f"{path}: is not an ordinary file (a device or a pipe), expected an image file.")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty (0 bytes). Copy or download it again, or drop it.")
-
-
-def _available_formats() -> list[str]:
-    """FORMATS that this build of Pillow can open (AVIF came with Pillow 11.3)."""
-    Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
-
-
-def _first_bytes(path: Path) -> bytes:
-    """The start of a file, for a message: an HTML error page or a Git LFS pointer shows itself there."""
-    with path.open("rb") as file:
-        return file.read(24)
-
-
-def _too_large(path: Path, found: str) -> DataError:
-    return DataError(
-        f"{path}: too large to open safely ({found}; the limit is {MAX_PIXELS:,} pixels). A small file that unpacks "
-        "to this can be an attack on memory. If you trust it, save a smaller copy and use that."
-    )
-
-
-@contextmanager
-def _refuse_truncated() -> Iterator[None]:
-    """Have Pillow refuse files that are cut short, even where another library told it to fill them with grey."""
-    if not ImageFile.LOAD_TRUNCATED_IMAGES:
-        yield
-        return
-    with _truncation_lock:
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
-        try:
-            yield
-        finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = True
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none. Read after load(): TIFFs are turned by Pillow in load."""
+def _orientation(image: Image.Image) -> object:
+    """The EXIF orientation, 1 to 8, or what stands there. Read after load(): TIFFs are turned by Pillow in load."""
     try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
+        return image.getexif().get(_ORIENTATION_TAG)
     except Exception:  # broken EXIF data does not make the picture worse: a viewer shows it as stored
-        return 1
-    return value if isinstance(value, int) else 1
-
-
-def _turn_upright(image: Image.Image, orientation: int) -> Image.Image:
-    # Not ImageOps.exif_transpose: it also writes the EXIF block anew and fails on blocks that cameras get wrong.
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+        return None
 
 
 def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
@@ -173,7 +110,7 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
         return _scale_16_bit(np.asarray(image), image.info.get("transparency"), path)
     if image.mode == "F":
         raise DataError(
-            f"{path}: holds floating-point pixels, which have no agreed white. Save it as an 8- or 16-bit image."
+            f"{path}: holds floating-point pixels without an agreed white. Save it in 8 or 16 bits."
         )
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
@@ -186,8 +123,7 @@ def _scale_16_bit(pixels: np.ndarray, transparent: object, path: Path) -> Image.
     low, high = int(pixels.min()), int(pixels.max())
     if low < 0 or high > 65535:
         raise DataError(
-            f"{path}: holds 32-bit grey values ({low} to {high}), which have no agreed white. "
-            "Save it as an 8- or 16-bit image."
+            f"{path}: holds 32-bit grey ({low} to {high}) without an agreed white. Save it in 8 or 16 bits."
         )
     wide = pixels.astype(np.uint32)
     if isinstance(transparent, int):
@@ -197,10 +133,7 @@ def _scale_16_bit(pixels: np.ndarray, transparent: object, path: Path) -> Image.
 
 # What torchvision's ImageNet models were trained with, for RGB in 0..1.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-
-
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 
 
@@ -208,8 +141,8 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 class Preprocessing:
     """How a network wants its images: each has its own, kept with its weights and in the feature cache's key.
 
-    Images are *squashed* to a square: the aspect ratio gives way, the border does not. A centre crop would keep
-    the shapes but cut off what stands at the edge, and with it a label that the image is still marked with.
+    Images are *squashed* to a square: the aspect ratio changes, nothing is cut off. A centre crop would lose what is at
+    the edge, while the image would still be marked with its label.
 
     Args:
         size: side of the square in pixels.
@@ -219,8 +152,6 @@ class Preprocessing:
 
     Raises:
         ValueError: a size below 1, not three numbers, a std that is not positive, an unknown interpolation.
-
-    Taught in notebook 01.
     """
 
     size: int = 224
@@ -236,19 +167,13 @@ class Preprocessing:
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
             raise ValueError(f"size is {self.size!r}, expected the side of a square in pixels, such as 224")
         if min(self.std) <= 0:
-            raise ValueError(
-                f"std is {self.std}, expected positive numbers; (1, 1, 1) leaves the values as they are"
-            )
+            raise ValueError(f"std is {self.std}, expected positive numbers; (1, 1, 1) changes nothing")
         if self.interpolation not in INTERPOLATIONS:
-            raise ValueError(
-                f"interpolation is {self.interpolation!r}, expected one of {', '.join(INTERPOLATIONS)}"
-            )
+            raise ValueError(f"interpolation is {self.interpolation!r}, expected one of {INTERPOLATIONS}")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON types."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
+        return {key: list(x) if isinstance(x, tuple) else x for key, x in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:
@@ -262,10 +187,7 @@ class Preprocessing:
 def eval_transform(preprocessing: Preprocessing) -> v2.Compose:
     """The transform of evaluation and of the feature cache: resize to a square and normalise, nothing random.
 
-    Returns:
-        A picklable callable: PIL RGB image of any size -> float32 (3, size, size).
-
-    Taught in notebook 01.
+    Returns a picklable callable: PIL RGB image of any size -> float32 (3, size, size).
     """
     return v2.Compose([_squash(preprocessing), *_to_tensor(preprocessing)])
 
@@ -277,72 +199,49 @@ def train_transform(
     vertical_flip: float = 0.0,
     randaugment: bool = False,
     cutout: float = 0.0,
-    random_resized_crop: float | None = None,
 ) -> v2.Compose:
     """The transform of training: `eval_transform` with random changes that leave the labels true.
 
     Args:
         horizontal_flip: probability of mirroring left and right. 0 where left and right are labels.
         vertical_flip: probability of turning upside down; for pictures without an up, such as aerial ones.
-        randaugment: two random changes of colour or geometry an image, at the published magnitude 9 (Cubuk et
+        randaugment: two random changes of colour or geometry per image, at the published magnitude 9 (Cubuk et
             al., RandAugment, NeurIPS 2020); what a change of geometry uncovers gets the mean colour.
         cutout: side of one square hole as a fraction of the image's side, 0 for none (DeVries and Taylor,
             Improved Regularization of CNNs with Cutout, 2017, with the whole square inside the image). The hole
             is 0 after normalising: the mean colour. It may hide a small object whose label stays, so keep it modest.
-        random_resized_crop: None, or the smallest share of the image's area that a random crop may keep, such as
-            0.7. Off by default: a crop can cut off what a label speaks of.
 
-    Returns:
-        A picklable callable: PIL RGB image of any size -> float32 (3, size, size).
+    Returns a picklable callable: PIL RGB image of any size -> float32 (3, size, size).
 
     Raises:
         ValueError: a probability or share outside its range.
-
-    Taught in notebook 02.
     """
     for name, value in (("horizontal_flip", horizontal_flip), ("vertical_flip", vertical_flip)):
         if not 0 <= value <= 1:
             raise ValueError(f"{name} is {value}, expected a probability from 0 to 1")
     steps: list[torch.nn.Module] = [_squash(preprocessing)]
-    if random_resized_crop is not None:
-        if not 0 < random_resized_crop <= 1:
-            raise ValueError(
-                f"random_resized_crop is {random_resized_crop}, expected None or a share above 0, up to 1"
-            )
-        mode = InterpolationMode(preprocessing.interpolation)
-        scale = (random_resized_crop, 1.0)
-        steps = [
-            v2.RandomResizedCrop([preprocessing.size] * 2, scale=scale, interpolation=mode, antialias=True)
-        ]
     if horizontal_flip:
         steps.append(v2.RandomHorizontalFlip(horizontal_flip))
     if vertical_flip:
         steps.append(v2.RandomVerticalFlip(vertical_flip))
-    if (
-        randaugment
-    ):  # after the resize, so that its cost and its shifts do not depend on the photograph's size
+    if randaugment:  # after the resize: its cost and its shifts do not depend on the photograph's size
         mean_colour = [round(255 * value) for value in preprocessing.mean]
         steps.append(v2.RandAugment(interpolation=InterpolationMode.BILINEAR, fill=mean_colour))
     steps += _to_tensor(preprocessing)
     if cutout:
-        steps.append(_one_hole(cutout, preprocessing.size))
+        # A square hole of one size: random erasing with its ranges closed. It gives up without a word on a hole as
+        # large as the image or smaller than a pixel.
+        if not 0 < cutout < 1 or not 1 <= round(cutout * preprocessing.size) < preprocessing.size:
+            raise ValueError(
+                f"cutout is {cutout}, expected 0 or a fraction of the side that leaves a hole of at least one pixel and "
+                f"less than the whole image of {preprocessing.size} pixels, such as 0.25"
+            )
+        steps.append(v2.RandomErasing(p=1.0, scale=(cutout**2, cutout**2), ratio=(1.0, 1.0), value=0.0))
     return v2.Compose(steps)
 
 
 def denormalize(images: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """Undo the normalisation, to show what the network saw.
-
-    Args:
-        images: float (..., 3, H, W), as the transforms make them.
-
-    Returns:
-        Same shape and dtype, red, green and blue in [0, 1].
-
-    Raises:
-        ValueError: not three channels where they belong.
-
-    Taught in notebook 01.
-    """
+    """Undo the normalisation, to show what the network saw: float (..., 3, H, W) -> the same, in [0, 1]."""
     if images.dim() < 3 or images.shape[-3] != 3:
         raise ValueError(f"images have the shape {tuple(images.shape)}, expected (..., 3, H, W)")
     mean = images.new_tensor(preprocessing.mean).view(3, 1, 1)  # (3,) -> (3, 1, 1), to broadcast over H and W
@@ -351,11 +250,8 @@ def denormalize(images: torch.Tensor, preprocessing: Preprocessing) -> torch.Ten
 
 
 def _squash(preprocessing: Preprocessing) -> v2.Resize:
-    # Two numbers, not one: a single number would keep the aspect ratio.
-    side = preprocessing.size
-    return v2.Resize(
-        [side, side], interpolation=InterpolationMode(preprocessing.interpolation), antialias=True
-    )
+    size = [preprocessing.size] * 2  # two numbers: a single one would keep the aspect ratio
+    return v2.Resize(size, InterpolationMode(preprocessing.interpolation), antialias=True)
 
 
 def _to_tensor(preprocessing: Preprocessing) -> list[torch.nn.Module]:
@@ -365,14 +261,3 @@ def _to_tensor(preprocessing: Preprocessing) -> list[torch.nn.Module]:
         v2.Normalize(list(preprocessing.mean), list(preprocessing.std)),
         v2.ToPureTensor(),
     ]
-
-
-def _one_hole(fraction: float, size: int) -> v2.RandomErasing:
-    """A square hole of one size in every image: random erasing with its ranges closed."""
-    # Random erasing gives up without a word on a hole as large as the image or smaller than a pixel.
-    if not 0 < fraction < 1 or not 1 <= round(fraction * size) < size:
-        raise ValueError(
-            f"cutout is {fraction}, expected 0 or a fraction of the side that leaves a hole of at least one pixel "
-            f"and less than the whole image of {size} pixels, such as 0.25"
-        )
-    return v2.RandomErasing(p=1.0, scale=(fraction**2, fraction**2), ratio=(1.0, 1.0), value=0.0)

@@ -1,8 +1,8 @@
-"""Labels and their sequences: names to ids, order, padding, sets. Taught in notebook 01.
+"""Labels and their sequences: names to ids, order, padding, sets.
 
-Token ids: labels are 0..C-1, `<stop>` is C, `<start>` is C+1. A decoder reads any of these C+2 ids
-and scores the C+1 that it may emit (`<start>` is never emitted). There is no padding token:
-`<stop>` pads, and lengths count the labels before it.
+Token ids: labels are 0..C-1, `<stop>` is C, `<start>` is C+1. A decoder reads any of these C+2 ids and scores the
+C+1 that it may emit (`<start>` is never emitted). There is no padding token: `<stop>` pads, and lengths count the
+labels before it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,23 +20,15 @@ from torch import Tensor
 from helpers.data.files import read_json, write_json
 
 ORDERS = ("rare-first", "frequent-first", "random", "alphabetical", "given")
-
-
 STOP_NAME, START_NAME = "<stop>", "<start>"
-
-
-FORMAT = "cnn-rnn-annotation vocabulary"
-
-
-FORMAT_VERSION = 1
+FORMAT, FORMAT_VERSION = "cnn-rnn-annotation vocabulary", 1
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The C label names and their ids, in the order given; immutable. Taught in notebook 01.
+    """The C label names and their ids, in the order given; immutable.
 
-    Raises ValueError for no labels, a name that is empty or not text, a duplicate, or a name that
-    is one of the two special tokens.
+    Raises ValueError for no labels, a name that is empty, not text or a special token, or a duplicate.
     """
 
     labels: tuple[str, ...]
@@ -49,28 +41,27 @@ class Vocabulary:
         labels = tuple(labels)
         if not labels:
             raise ValueError("a vocabulary needs at least one label, found none: check the annotation file")
-        ids: dict[str, int] = {}
+        first: dict[str, int] = {}
         for position, label in enumerate(labels):
             if not isinstance(label, str) or not label.strip():
                 raise ValueError(f"label {position} is {label!r}: every label must be a non-empty text")
             if label in (STOP_NAME, START_NAME):
+                raise ValueError(f"label {position} is {label!r}, the name of a special token: rename it")
+            if first.setdefault(label, position) < position:
                 raise ValueError(
-                    f"label {position} is {label!r}, a name kept for the special token: rename it"
+                    f"label {label!r} stands at {first[label]} and again at {position}: remove one"
                 )
-            if label in ids:
-                raise ValueError(
-                    f"label {label!r} stands at {ids[label]} and again at {position}: remove one"
-                )
-            ids[label] = position
-        object.__setattr__(self, "labels", labels)
-        object.__setattr__(self, "_ids", ids)  # frozen: this is how
+        self._set(labels)
+
+    def _set(self, labels: tuple[str, ...]) -> None:
+        object.__setattr__(self, "labels", labels)  # the way round `frozen`
+        object.__setattr__(self, "_ids", {label: i for i, label in enumerate(labels)})
 
     @classmethod
     def none(cls) -> Vocabulary:
         """The vocabulary of a data set that has captions and no labels (Flickr8k); C is 0."""
         vocabulary = object.__new__(cls)
-        object.__setattr__(vocabulary, "labels", ())
-        object.__setattr__(vocabulary, "_ids", {})
+        vocabulary._set(())
         return vocabulary
 
     def __len__(self) -> int:
@@ -94,21 +85,15 @@ class Vocabulary:
         """V = C + 1: what a decoder scores (the labels and `<stop>`)."""
         return len(self.labels) + 1
 
-    @property
-    def num_inputs(self) -> int:
-        """C + 2: what a decoder reads (the labels, `<stop>` and `<start>`)."""
-        return len(self.labels) + 2
-
     def encode(self, labels: Iterable[str]) -> list[int]:
         """Names to ids, in the same order. Raises ValueError for an unknown name, with near matches."""
         if isinstance(labels, str):
             raise ValueError(f"encode needs a list of labels, found the text {labels!r}: write [{labels!r}]")
-        ids = []
+        labels = list(labels)
         for label in labels:
             if label not in self._ids:
                 raise ValueError(f"unknown label {label!r}: {self._suggest(str(label))}")
-            ids.append(self._ids[label])
-        return ids
+        return [self._ids[label] for label in labels]
 
     def decode(self, ids: Iterable[int] | Tensor) -> list[str]:
         """Ids 0..C+1 to names, `<stop>` and `<start>` included. Raises ValueError for another id."""
@@ -132,14 +117,10 @@ class Vocabulary:
             raise ValueError(f'{path} is not a vocabulary: expected JSON with "format": "{FORMAT}"')
         if content.get("version") != FORMAT_VERSION:
             raise ValueError(
-                f"{path} has format version {content.get('version')!r}, this code reads {FORMAT_VERSION}: "
-                "update the code, or write the vocabulary again with Vocabulary.save"
+                f"{path} has format version {content.get('version')!r}, this code reads {FORMAT_VERSION}: update the code"
             )
-        labels = content.get("labels")
-        if not isinstance(labels, list):
-            raise ValueError(f'{path}: "labels" must be a list of names, found {type(labels).__name__}')
         try:
-            return cls(labels)
+            return cls(content.get("labels") or ())
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -161,7 +142,7 @@ class Padded(NamedTuple):
 
 
 def label_frequency(sequences: Iterable[Sequence[int]], num_labels: int) -> Tensor:
-    """Images a label occurs in, (C,) int64; a label counts once an image. Taught in notebook 01.
+    """Images that each label occurs in, (C,) int64; a label counts once per image.
 
     Raises ValueError for an id outside 0..C-1 (`<stop>` included: pass the labels without padding).
     """
@@ -178,13 +159,12 @@ def order_labels(
     frequency: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> list[int]:
-    """The labels of one image in the order a decoder is to say them. Taught in notebooks 01 and 03.
+    """The labels of one image in the order in which a decoder learns to emit them.
 
-    order: one of `ORDERS`. "rare-first" and "frequent-first" need `frequency` (C,), counted on the
-    *training* images (`label_frequency`); ties keep the given order. "alphabetical" needs
-    `vocabulary` and ignores case. "random" draws from `generator`, or from torch's global one.
-    Rare-first: Jin and Nakayama, Annotation Order Matters, 2016; frequent-first: Wang et al.,
-    CNN-RNN, CVPR 2016. Raises ValueError for an unknown order or a missing option.
+    order: one of `ORDERS`. "rare-first" and "frequent-first" need `frequency` (C,), counted on the *training* images
+    (`label_frequency`); ties keep the given order. "alphabetical" needs `vocabulary` and ignores case. "random" draws
+    from `generator`, or from torch's global one. Rare-first: Jin and Nakayama, Annotation Order Matters, ICPR 2016;
+    frequent-first: Wang et al., CNN-RNN, CVPR 2016. Raises ValueError for an unknown order or a missing option.
     """
     ids = [int(i) for i in ids]
     if order not in ORDERS:
@@ -211,8 +191,8 @@ def order_labels(
 def pad_labels(sequences: Sequence[Sequence[int]], stop: int) -> Padded:
     """Label ids of B images as one tensor: T = longest + 1, so that every row ends with `<stop>`.
 
-    Returns labels (B, T) int64 and lengths (B,) int64; an image without labels is a row of
-    `<stop>`. Raises ValueError for an id outside 0..stop-1. Taught in notebook 01.
+    Returns labels (B, T) int64 and lengths (B,) int64; an image without labels is a row of `<stop>`. Raises
+    ValueError for an id outside 0..stop-1.
     """
     lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
     flat = torch.tensor([int(i) for i in chain.from_iterable(sequences)], dtype=torch.int64)
@@ -224,10 +204,7 @@ def pad_labels(sequences: Sequence[Sequence[int]], stop: int) -> Padded:
 
 
 def decoder_inputs(labels: Tensor, start: int) -> Tensor:
-    """What a decoder reads under teacher forcing: `<start>`, then labels[:, :-1]. Taught in notebook 03.
-
-    labels: (B, T) int64 padded with `<stop>`; returns (B, T) int64.
-    """
+    """What a decoder reads under teacher forcing: `<start>`, then labels[:, :-1]. (B, T) int64 -> (B, T) int64."""
     _check_tokens(labels)
     return torch.cat([labels.new_full((len(labels), 1), start), labels], dim=1)[:, : labels.shape[1]]
 
@@ -241,9 +218,8 @@ def sequence_lengths(tokens: Tensor, stop: int) -> Tensor:
 def to_multi_hot(tokens: Tensor, num_labels: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
     """The set of labels before the first `<stop>`: tokens (B, T) int64 -> (B, C), 1 for a member.
 
-    Repeats collapse; what stands after the first `<stop>` does not count. Taught in notebook 01.
-    dtype: float32, or torch.bool for the metrics. Raises ValueError for an id outside 0..C before
-    the stop (`<start>` is never an output).
+    Repeats collapse; what stands after the first `<stop>` does not count. dtype: float32, or torch.bool for the
+    metrics. Raises ValueError for an id outside 0..C before the stop (`<start>` is never an output).
     """
     _check_tokens(tokens)
     # Positions from the first stop on write to column C, which is then dropped.
@@ -253,38 +229,17 @@ def to_multi_hot(tokens: Tensor, num_labels: int, *, dtype: torch.dtype = torch.
     return multi_hot.scatter_(1, columns, 1)[:, :num_labels]  # (B, C+1) -> (B, C)
 
 
-def from_multi_hot(
-    multi_hot: Tensor,
-    order: str,
-    *,
-    vocabulary: Vocabulary | None = None,
-    frequency: Tensor | None = None,
-    generator: torch.Generator | None = None,
-) -> Padded:
-    """Sets to padded sequences, in the order that `order_labels` describes ("given" is by id).
+def from_multi_hot(multi_hot: Tensor, order: str, **options: Any) -> Padded:
+    """Sets (B, C), bool or 0/1, to padded sequences in an order ("given" is by id); options: of `order_labels`.
 
-    multi_hot: (B, C), bool or 0/1. Returns labels (B, T) int64, T = most labels + 1, and lengths
-    (B,) int64, on the device of `multi_hot`. "random" draws anew for each image.
-    Raises ValueError for another shape or for values other than 0 and 1. Taught in notebook 01.
+    Raises ValueError for another shape or for values other than 0 and 1.
     """
     if multi_hot.ndim != 2 or not multi_hot.shape[1]:
         raise ValueError(f"multi_hot must have shape (B, C), found {tuple(multi_hot.shape)}")
-    mask = multi_hot != 0
-    if not torch.equal(mask.to(multi_hot.dtype), multi_hot):
+    if not ((multi_hot == 0) | (multi_hot == 1)).all():
         raise ValueError("multi_hot must hold 0 and 1 only: apply a threshold to scores first")
-    num_images, num_labels = mask.shape
-    if order == "random":
-        rank = torch.rand(num_images, num_labels, generator=generator).to(mask.device)
-    else:
-        options = {"vocabulary": vocabulary, "frequency": frequency, "generator": generator}
-        permutation = torch.tensor(order_labels(range(num_labels), order, **options))
-        rank = permutation.argsort().to(mask.device, torch.float32).expand(num_images, num_labels)
-    lengths = mask.sum(dim=1)
-    steps = int(lengths.max()) + 1 if num_images else 1
-    ranked = rank.masked_fill(~mask, float("inf")).argsort(dim=1)  # the members first, in order
-    ranked = torch.nn.functional.pad(ranked, (0, 1), value=num_labels)[:, :steps]  # (B, T)
-    past_end = torch.arange(steps, device=mask.device) >= lengths[:, None]
-    return Padded(ranked.masked_fill(past_end, num_labels), lengths)
+    members = [row.nonzero().flatten().tolist() for row in multi_hot]
+    return pad_labels([order_labels(ids, order, **options) for ids in members], multi_hot.shape[1])
 
 
 def _before_stop(tokens: Tensor, stop: int) -> Tensor:

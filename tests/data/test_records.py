@@ -3,14 +3,16 @@
 from collections import Counter
 from pathlib import Path
 
-from test_datasets import write_image
+from PIL import Image
 
 from helpers.data.labels import Vocabulary
 from helpers.data.records import AnnotatedImages, Box, Record
 
 
 def tiny(tmp_path: Path) -> AnnotatedImages:
-    paths = [write_image(tmp_path / f"{n}.png", n) for n in range(5)]
+    paths = [tmp_path / f"{n}.bmp" for n in range(5)]
+    for n, path in enumerate(paths):
+        Image.new("RGB", (16, 12), (40 * n, 90, 90)).save(path)
     box = Box("sky", 0, 0, 2, 2)
     train = (
         Record(paths[0], ("sky", "sea"), (box, box), ("A sea.",)),
