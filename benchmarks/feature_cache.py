@@ -3,9 +3,9 @@
     python -m benchmarks.feature_cache
     python -m benchmarks.feature_cache --images FOLDER --backbone resnet50 --device cuda --num-workers 8
 
-One table: encoding (open, resize, network: what every epoch would cost), filling the cache once, opening it (with all
-its checksums), an epoch from it with the grid, and how often the last goes into the first. The files are fresh in
-memory, as they are in the second epoch of any training. Ends with exit code 1 below --at-least.
+One table: encoding (open, resize, network: the cost of every epoch without a cache), filling the cache once, opening
+it (with its checksums), an epoch from it with the grid, and the ratio of encoding to an epoch. The files are still in
+memory, as in the second epoch of any training. Exit code 1 if the ratio is below --at-least.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 from benchmarks import pretrain_scenes_cnn as pretrain
 from helpers.data.files import DATA
+from helpers.data.images import eval_transform, open_image
 from helpers.encoders.backbones import weights_id
 from helpers.encoders.encoder import build_encoder
 from helpers.encoders.scenes_cnn import (
@@ -20,6 +21,7 @@ from helpers.encoders.scenes_cnn import (
     read_scenes_weights,
     write_scenes_weights,
 )
+from helpers.scenes.write import draw_scene
 
 LIMIT = 1.5 * 2**20  # bytes that may ship
 
@@ -28,21 +30,8 @@ LIMIT = 1.5 * 2**20  # bytes that may ship
 def trained(tmp_path_factory):
     """What the training script leaves after two epochs on 96 scenes of 64 px, and the mAP it reports."""
     folder = tmp_path_factory.mktemp("scenes_cnn")
-    command = [
-        "--n",
-        "96",
-        "--size",
-        "64",
-        "--epochs",
-        "2",
-        "--batch-size",
-        "32",
-        "--seed",
-        "7",
-        "--workers",
-        "1",
-    ]
-    found = pretrain.main([*command, "--device", "cpu", "--output", str(folder)])
+    command = "--n 96 --size 64 --epochs 2 --batch-size 32 --seed 7 --workers 1 --device cpu --output"
+    found = pretrain.main([*command.split(), str(folder)])
     return folder, found
 
 
@@ -55,7 +44,7 @@ def test_shape_and_size():
 
 
 def test_a_cell_sees_its_surroundings():
-    """Some labels depend on what stands next to a thing: a change 60 pixels away must reach a cell."""
+    """Some labels depend on what is next to a thing: a change 60 pixels away must reach a cell."""
     network = ScenesCNN().eval()
     torch.manual_seed(1)
     image = torch.randn(1, 3, 128, 128)
@@ -93,9 +82,6 @@ def test_script_repeats_and_never_draws_the_courses_own_images(trained, tmp_path
 
 def test_training_input_is_the_encoders_own(trained, tmp_path):
     """A scene in memory and the same scene from a file through the encoder's preprocessing agree."""
-    from helpers.data.images import eval_transform, open_image
-    from helpers.scenes.write import draw_scene
-
     scene = draw_scene(7, index=2, size=64)
     scene.image.save(tmp_path / "scene.png")
     preprocessing = build_encoder("scenes_cnn", weights=None, image_size=64).preprocessing
@@ -148,8 +134,6 @@ def test_damaged_or_absent_weights_are_refused(tmp_path):
 
 def test_shipped_weights():
     """The file in the repository is whole, small, and tells what it is of."""
-    if not (DATA / WEIGHTS).exists():
-        pytest.skip(f"data/{WEIGHTS} is not there yet: python -m benchmarks.pretrain_scenes_cnn makes it")
     encoder = build_encoder("scenes_cnn", weights="scenes")
     assert (encoder.dim, encoder.grid_size, encoder.frozen) == (192, (8, 8), True)
     assert (DATA / WEIGHTS).stat().st_size <= LIMIT
