@@ -1,14 +1,9 @@
-"""Figures that several notebooks share, and what all figures are drawn with. Every function returns a `matplotlib.figure.Figure`.
+"""Figures that are drawn outside a lesson: images with boxes or labels, films of attention, an evaluation.
 
-No figure touches pyplot's global state, so nothing needs closing and nothing leaks from one cell to the next. The
-background is opaque, which keeps a figure readable on dark themes; colours are those of Okabe and Ito and of cividis,
-which people with colour-blindness tell apart.
-
-Figures of attention: a map over its image, a film strip of the steps (`tracing.trace`), bars of the pointing game.
-
-Taught in notebook 04. As in `helpers.plots`, every function returns a `matplotlib.figure.Figure`.
-
-Figures of judged systems, from what `helpers.commands.evaluate` writes. Notebook 06.
+Every function returns a `matplotlib.figure.Figure`; `draw_…` functions draw into given axes. No figure touches pyplot's
+global state, so nothing needs closing and nothing leaks from one cell to the next. The background is opaque, which keeps
+a figure readable on dark themes. The colours are those of Okabe and Ito and of cividis, which people with
+colour-blindness tell apart; markers, lines and hatches differ as well.
 """
 
 from __future__ import annotations
@@ -19,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import seaborn as sns
 import torch
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
@@ -39,24 +34,13 @@ from helpers.training.checkpoints import Checkpoint
 
 # Okabe and Ito, "Color Universal Design", 2008; black last: it is for text and axes.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
-
-
 SEQUENTIAL = "cividis"
-
-
 GREY = "#8a8a8a"
-
-
 # Colour alone is not enough for everyone.
 MARKERS = "osD^vPX*"
-
-
 LINES = ("-", "--", "-.", ":")
-
-
+HATCHES = ("", "//", "..", "xx")
 DPI = 110
-
-
 STYLE = {
     "font.size": 12,
     "axes.titlesize": 13,
@@ -69,23 +53,16 @@ STYLE = {
 
 
 def new_figure(
-    rows: int = 1, columns: int = 1, *, size: tuple[float, float], **options
+    rows: int = 1, columns: int = 1, *, size: tuple[float, float], **options: Any
 ) -> tuple[Figure, np.ndarray]:
-    """An empty figure in the style of the course; size in inches; options go to `Figure.subplots`.
+    """An empty figure in the style of the course and its axes (rows, columns).
 
-    Returns the figure and its axes, an array (rows, columns).
+    size: width and height in inches. options: for `Figure.subplots`.
     """
-    from matplotlib import rc_context
-
     with rc_context(STYLE):
         figure = Figure(figsize=size, dpi=DPI, layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, axes
-
-
-def canvas(*, size: tuple[float, float]) -> Figure:
-    """A figure without axes, for subfigures; size in inches. Draw in it `with rc_context(STYLE)`."""
-    return Figure(figsize=size, dpi=DPI, layout="constrained", facecolor="white")
 
 
 def to_png(figure: Figure) -> bytes:
@@ -99,7 +76,7 @@ def show(figure: Figure, *, alt: str) -> None:
     """Display a figure in a notebook with a text for people who cannot see it.
 
     alt: what the figure shows, in a sentence or two. It is stored with the output, where exported pages find it, and
-    stands in for the picture in a text-only view.
+    replaces the picture in a text-only view.
     """
     from IPython.display import display
 
@@ -112,36 +89,44 @@ def show(figure: Figure, *, alt: str) -> None:
     )
 
 
-def to_pixels(image: Tensor | np.ndarray) -> np.ndarray:
+# ---------------------------------------------------------------- images and boxes
+
+
+def to_pixels(image: Tensor | np.ndarray | Image.Image) -> np.ndarray:
     """(3, H, W) float in 0..1, or anything matplotlib shows, as an array with the channels last."""
     if isinstance(image, Tensor):
         image = image.detach().float().clamp(0, 1).cpu().permute(1, 2, 0).numpy()  # (3, H, W) -> (H, W, 3)
     return np.asarray(image)
 
 
-def draw_image(axes: Axes, image: Tensor | np.ndarray, title: str = "") -> None:
-    """An image without axes, its title above."""
-    spec = axes.get_subplotspec()
-    inches = axes.figure.get_figwidth() / (spec.get_gridspec().ncols if spec is not None else 1)
-    pixels = to_pixels(image)
-    # A small image is drawn with the pixels that it has: crisp, and half the file.
-    axes.imshow(pixels, interpolation="nearest" if pixels.shape[1] < inches * DPI else "antialiased")
-    axes.set_axis_off()
-    axes.set_anchor(
-        "N"
-    )  # in a slot that is too high, the title stays at the top, where the layout made room for it
-    if title:
-        axes.set_title(wrapped(title, inches))
-
-
 def wrapped(title: str, inches: float) -> str:
-    """A title in lines that are not wider than so many inches; the lines that it has already stay apart."""
+    """A title broken into lines of at most so many inches; line breaks that it already has stay."""
     # Not matplotlib's own wrapping: the layout leaves no room for its lines.
     return "\n".join(textwrap.fill(line, max(8, int(inches * 9.5))) for line in title.split("\n"))
 
 
+def _inches(axes: Axes) -> float:
+    spec = axes.get_subplotspec()
+    return axes.figure.get_figwidth() / (spec.get_gridspec().ncols if spec is not None else 1)
+
+
+def _interpolation(axes: Axes, width: int) -> str:
+    """A small image is drawn with the pixels that it has: crisp, and half the file."""
+    return "nearest" if width < _inches(axes) * DPI else "antialiased"
+
+
+def draw_image(axes: Axes, image: Tensor | np.ndarray | Image.Image, title: str = "") -> None:
+    """An image without axes, its title above."""
+    pixels = to_pixels(image)
+    axes.imshow(pixels, interpolation=_interpolation(axes, pixels.shape[1]))
+    axes.set_axis_off()
+    axes.set_anchor("N")  # in a slot that is too high, the title stays at the top, where there is room for it
+    if title:
+        axes.set_title(wrapped(title, _inches(axes)))
+
+
 def draw_boxes(axes: Axes, boxes: Sequence) -> None:
-    """Boxes (`datasets.Box`) over the image drawn in `axes`, a colour a label; equal boxes share one name tag."""
+    """Boxes (`records.Box`) over the image drawn in `axes`, one colour per label; equal boxes share one name tag."""
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()  # rows count downwards: bottom is the larger
     width, height = right - left, bottom - top
@@ -184,9 +169,9 @@ def image_grid(
     columns: int = 4,
     side: float = 2.4,
 ) -> Figure:
-    """Images in rows of `columns`, with a title above each; side of an image in inches. Notebooks 00 and 01.
+    """Images in rows of `columns`, with a title above each; side of an image in inches.
 
-    boxes: for each image the boxes to draw over it (`datasets.Box`).
+    boxes: for each image the boxes to draw over it (`records.Box`).
     """
     if not len(images):
         raise ValueError("there are no images to draw")
@@ -202,150 +187,78 @@ def image_grid(
     return figure
 
 
-def annotated_image(image, boxes: Sequence = (), *, title: str = "") -> Figure:
-    """An image with its boxes (`datasets.Box`, pixels of this image), each named and in a colour of its own."""
-    figure, axes = new_figure(size=(5, 5))
-    draw_image(axes[0, 0], image, title)
-    draw_boxes(axes[0, 0], boxes)
-    return figure
+# ---------------------------------------------------------------- bars
 
 
-def label_bars(
+def draw_bars(
+    axes: Axes,
     names: Sequence[str],
-    values: Sequence[float],
+    series: Mapping[str, Sequence[float]],
     *,
-    xlabel: str,
-    title: str,
-    colours: Sequence[str] | None = None,
-) -> Figure:
-    """One horizontal bar a label with its value, in the order given. Notebooks 00 to 03."""
-    if not len(names):
-        raise ValueError("there are no labels to draw")
-    figure, axes = new_figure(size=(7, 0.9 + 0.29 * len(names)))
-    ax = axes[0, 0]
-    positions = np.arange(len(names))
-    bars = ax.barh(positions, np.asarray(values, dtype=float), color=list(colours) if colours else PALETTE[0])
-    integer = all(float(v).is_integer() for v in values)
-    ax.bar_label(bars, fmt="%d" if integer else "%.2f", padding=3, fontsize=11)
-    ax.set_yticks(positions, names)
-    ax.set_ylim(len(names) - 0.4, -0.6)  # the first on top
-    ax.set_xlabel(xlabel)
-    ax.set_title(title)
-    return figure
+    colours: Sequence[Any] = PALETTE,
+    hatches: Sequence[Any] = HATCHES,
+    numbers: str = "%.2f",
+    slots: int = 0,
+    share: bool = False,
+) -> None:
+    """Horizontal bars, the first name on top; the bars of several series stand below each other at each name.
 
-
-def heatmap(
-    matrix,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    *,
-    title: str,
-    colour_label: str,
-    xlabel: str = "",
-    ylabel: str = "",
-    numbers: str = "",
-) -> Figure:
-    """A matrix as colours with a labelled colour bar; NaN stays white. Notebooks 01 to 03.
-
-    numbers: a format such as ".2f" to write the values into the cells.
+    series: its name -> one value per name, NaN for no bar. colours, hatches: one entry per series, which may be a list
+    of one per bar. numbers: how values are written beside the bars, "" for not at all. slots: room for so many names.
+    share: the values lie between 0 and 1.
     """
-    if not len(rows) or not len(columns):
-        raise ValueError("there is no matrix to draw: it has no rows or no columns")
-    size = (3.2 + 0.33 * len(columns), 2.2 + 0.3 * len(rows))
-    figure, axes = new_figure(size=size)
-    ax = axes[0, 0]
-    sns.heatmap(
-        np.asarray(matrix, dtype=float),
-        ax=ax,
-        cmap=SEQUENTIAL,
-        xticklabels=list(columns),
-        yticklabels=list(rows),
-        annot=bool(numbers),
-        fmt=numbers,
-        annot_kws={"fontsize": 11},
-    )
-    bar = ax.collections[0].colorbar
-    bar.set_label(colour_label, fontsize=12)
-    bar.ax.tick_params(labelsize=12)
-    ax.tick_params(axis="x", rotation=90)
-    ax.tick_params(axis="y", rotation=0)
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    return figure
-
-
-def curves(
-    series: Mapping[str, Sequence[float] | np.ndarray],
-    *,
-    x: Sequence[float] | None = None,
-    xlabel: str,
-    ylabel: str,
-    title: str,
-    log_x: bool = False,
-) -> Figure:
-    """Lines with a legend. A series (S, T) of S runs is drawn as its mean with a band from least to most.
-
-    log_x: a logarithmic x axis with a tick at each of `x`.
-    """
-    if not series:
-        raise ValueError("there are no curves to draw")
-    figure, axes = new_figure(size=(7, 4))
-    ax = axes[0, 0]
-    for i, (name, values) in enumerate(series.items()):
-        values = np.atleast_2d(np.asarray(values, dtype=float))
-        steps = np.arange(1, values.shape[1] + 1) if x is None else np.asarray(x)
-        colour = PALETTE[i % len(PALETTE)]
-        every = max(1, values.shape[1] // 12)
-        ax.plot(
-            steps, values.mean(0), color=colour, marker=MARKERS[i % len(MARKERS)], markevery=every, label=name
+    places, thick = np.arange(len(names)), 0.8 / len(series)
+    for k, (name, values) in enumerate(series.items()):
+        bars = axes.barh(
+            places + (k - (len(series) - 1) / 2) * thick,
+            np.asarray(values, dtype=float),
+            thick * 0.92,
+            color=colours[k],
+            hatch=hatches[k],
+            edgecolor="white",
+            label=name,
         )
-        if len(values) > 1:
-            ax.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
-    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    if log_x and x is not None:
-        ax.set_xscale("log")
-        ax.set_xticks(x, [f"{value:g}" for value in x])
-        ax.minorticks_off()
-    ax.legend(frameon=False, fontsize=11)
-    return figure
+        if numbers:
+            axes.bar_label(bars, fmt=numbers, padding=3, fontsize=11)
+    axes.set_yticks(places, names)
+    axes.set_ylim(max(len(names), slots) - 0.4, -0.6)
+    if share:
+        axes.set(xlim=(0, 1.2 if numbers else 1), xticks=[0, 0.5, 1])
 
 
 def labelled_image(
-    image,
+    image: Any,
     labels: Sequence[str],
     probabilities: Sequence[float],
     *,
     title: str = "",
     right: Sequence[bool] | None = None,
 ) -> Figure:
-    """An image beside the labels it was given and their probabilities. `helpers.commands.predict`, notebook 00.
+    """An image beside the labels it was given and their probabilities.
 
-    right: whether each label is one of the image's; wrong ones are then hatched, in another colour.
+    right: whether the image has each label; bars of wrong ones are then hatched and of another colour.
     """
     figure, axes = new_figure(1, 2, size=(8.5, 4.2), width_ratios=(1, 0.9))
     draw_image(axes[0, 0], image, title)
     ax = axes[0, 1]
-    positions = np.arange(len(labels))
-    judged = [True] * len(labels) if right is None else list(right)
-    bars = ax.barh(positions, probabilities, color=[PALETTE[0] if ok else PALETTE[3] for ok in judged])
-    for bar, ok in zip(bars, judged, strict=True):
-        bar.set(hatch="" if ok else "//", edgecolor="white")
-    ax.bar_label(bars, fmt="%.2f", padding=3, fontsize=11)
-    ax.set_yticks(positions, labels)
-    ax.set_ylim(max(len(labels), 5) - 0.4, -0.6)
-    ax.set_xlim(0, 1.12)
-    ax.set_xticks([0, 0.5, 1])
+    wrong = [False] * len(labels) if right is None else [not ok for ok in right]
+    colours, hatches = [PALETTE[3 * w] for w in wrong], [HATCHES[w] for w in wrong]
+    draw_bars(
+        ax, labels, {"": probabilities}, colours=[colours], hatches=[hatches or None], slots=5, share=True
+    )
     ax.set_xlabel("probability")
     if right is not None:
-        figure.legend(
-            handles=[Patch(color=PALETTE[0]), Patch(facecolor=PALETTE[3], hatch="//", edgecolor="white")],
-            labels=["right", "wrong"],
-            frameon=False,
-            ncols=2,
-            loc="outside lower right",
-        )
+        handles = [
+            Patch(facecolor=PALETTE[3 * k], hatch=HATCHES[k], edgecolor="white", label=name)
+            for k, name in enumerate(("right", "wrong"))
+        ]
+        figure.legend(handles=handles, frameon=False, ncols=2, loc="outside lower right")
     if not len(labels):
         ax.text(0.5, 0.5, "no label", fontsize=12, ha="center", va="center", transform=ax.transAxes)
     return figure
+
+
+# ---------------------------------------------------------------- attention
 
 
 # From nothing to one dark, saturated colour over a pale grey picture: lightness alone tells the order, so that the
@@ -354,19 +267,16 @@ HEAT = LinearSegmentedColormap.from_list(
     "heat",
     [(0.85, 0.45, 0.1, 0.0), (0.85, 0.38, 0.08, 0.55), (0.55, 0.05, 0.30, 0.8), (0.2, 0.0, 0.25, 0.92)],
 )
-
-
-PALEST = 0.55  # black of the picture under a map becomes this grey: a map must stand out on a night, too
-
-
+PALEST = 0.55  # black of the picture under a map becomes this grey: a map must be visible on a night, too
 UNITS = "attention, share of the whole"
+MARKS = {None: "", True: " ✓", False: " ✗"}
 
 
 class Frame(NamedTuple):
     """One panel of a film strip: a map and what was named with it.
 
-    weights: (L,). label, probability: what was said. right: whether the image has it; None: unknown.
-    boxes: where it is (`datasets.Box`), drawn as outlines.
+    weights: (L,). label, probability: what was named. right: whether the image has it; None: unknown.
+    boxes: where it is (`records.Box`), drawn as outlines.
     """
 
     weights: Tensor
@@ -376,10 +286,12 @@ class Frame(NamedTuple):
     boxes: Sequence = ()
 
 
-def frames(source: Trace | Decoded, labels: Sequence[str], record=None, *, image: int = 0) -> list[Frame]:
-    """The steps of a `Trace`, or of one image of a `Decoded` up to its `<stop>`, as frames. Notebook 04.
+def frames(
+    source: Trace | Decoded, labels: Sequence[str], record: Any = None, *, image: int = 0
+) -> list[Frame]:
+    """The steps of a `Trace`, or of one image of a `Decoded` up to its `<stop>`, as frames.
 
-    labels: names of the C labels. record: the truth (`datasets.Record`), where it is known. image: row of the
+    labels: names of the C labels. record: the truth (`records.Record`), where it is known. image: row of the
     `Decoded`. Raises ValueError for a decoding without attention.
     """
     if isinstance(source, Decoded):
@@ -401,13 +313,20 @@ def frames(source: Trace | Decoded, labels: Sequence[str], record=None, *, image
 
 
 def draw_attention(
-    axes: Axes, image, weights: Tensor, grid_size: GridSize, *, highest: float, smooth: bool = False
+    axes: Axes,
+    image: Any,
+    weights: Tensor,
+    grid_size: GridSize,
+    *,
+    highest: float,
+    smooth: bool = False,
+    boxes: Sequence = (),
 ) -> None:
-    """An image in pale grey with a map over it, aligned whatever the sizes of the two. Notebook 04.
+    """An image in pale grey with a map over it, aligned whatever the sizes of the two.
 
     image: PIL image, array (H, W, 3) or tensor (3, H, W). weights: (L,), cells row by row. grid_size: (h, w).
     highest: the weight with the darkest colour; give maps that are compared the same one.
-    smooth: blend neighbouring cells; else each cell is one colour, which is what there is.
+    smooth: blend neighbouring cells; else each cell has one colour. boxes: drawn as outlines.
     """
     h, w = grid_size
     if weights.numel() != h * w:
@@ -416,10 +335,8 @@ def draw_attention(
     pixels = pixels / 255 if pixels.max() > 1 else pixels
     grey = pixels[..., :3] @ np.array([0.299, 0.587, 0.114]) if pixels.ndim == 3 else pixels
     height, width = grey.shape
-    # A small picture is drawn with the pixels that it has: crisp, and half the file.
-    inches = axes.get_position().width * axes.figure.get_figwidth()
-    sharp = "nearest" if width < inches * DPI else "antialiased"
-    axes.imshow(PALEST + (1 - PALEST) * grey, cmap="gray", vmin=0, vmax=1, interpolation=sharp)
+    pale = PALEST + (1 - PALEST) * grey
+    axes.imshow(pale, cmap="gray", vmin=0, vmax=1, interpolation=_interpolation(axes, width))
     axes.imshow(
         weights.detach().float().cpu().view(h, w).numpy(),  # (L,) -> (h, w)
         cmap=HEAT,
@@ -429,16 +346,12 @@ def draw_attention(
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
         interpolation="bilinear" if smooth else "nearest",
     )
-    axes.set_axis_off()
-    axes.set_anchor("N")
-
-
-def outline(axes: Axes, boxes: Sequence) -> None:
-    """Boxes as outlines that show on light and dark."""
     for box in boxes:
-        for colour, line in (("white", 4.0), ("black", 1.6)):
+        for colour, line in (("white", 4.0), ("black", 1.6)):  # visible on light and dark
             corner = (box.x - 0.5, box.y - 0.5)
             axes.add_patch(Rectangle(corner, box.width, box.height, fill=False, lw=line, edgecolor=colour))
+    axes.set_axis_off()
+    axes.set_anchor("N")
 
 
 def colour_bar(figure: Figure, axes: Sequence[Axes], highest: float, label: str = UNITS) -> None:
@@ -449,22 +362,8 @@ def colour_bar(figure: Figure, axes: Sequence[Axes], highest: float, label: str 
     bar.ax.tick_params(labelsize=11)
 
 
-def overlay(
-    image, weights: Tensor, grid_size: GridSize, *, title: str = "", boxes: Sequence = (), label: str = UNITS,
-    highest: float | None = None, smooth: bool = False,
-) -> Figure:  # fmt: skip
-    """One map over its image with a colour bar. Notebook 04; arguments as in `draw_attention`."""
-    highest = float(weights.max()) if highest is None else highest
-    figure, axes = new_figure(size=(5.2, 4.2))
-    draw_attention(axes[0, 0], image, weights, grid_size, highest=highest, smooth=smooth)
-    outline(axes[0, 0], boxes)
-    axes[0, 0].set_title(title)
-    colour_bar(figure, [axes[0, 0]], highest, label)
-    return figure
-
-
 def film_strip(
-    image,
+    image: Any,
     strips: Mapping[str, Sequence[Frame]],
     grid_size: GridSize,
     *,
@@ -472,127 +371,43 @@ def film_strip(
     columns: int = 7,
     smooth: bool = False,
 ) -> Figure:
-    """Where a decoder looked at each step, a row of panels a strip, all with one colour scale. Notebook 04.
+    """Where a decoder looked at each step: a row of panels per strip, all with one colour scale, the image first.
 
-    strips: title -> frames; several strips of one image can be compared. The image itself stands first.
-    columns: panels in a row; longer strips go on in the next row.
-    A wrong label has a cross, a right one a tick; outlines are the boxes of the label.
+    strips: title -> frames; several strips of one image can be compared. columns: panels in a row; longer strips go on
+    in the next row. A wrong label has a cross, a right one a tick; outlines are the boxes of the label.
     """
     if not strips or not all(strips.values()):
         raise ValueError("there is nothing to draw: give at least one strip with at least one frame")
     across = min(columns, 1 + max(map(len, strips.values())))
-    lines = {name: -(-len(row) // (across - 1)) for name, row in strips.items()}
+    # (title, frames) of every row of panels; only the first row of a strip has its title
+    rows = [
+        (name if start == 0 else "", list(enumerate(strip))[start : start + across - 1])
+        for name, strip in strips.items()
+        for start in range(0, len(strip), across - 1)
+    ]
     height, width = to_pixels(image).shape[:2]
     tall = side * min(2.0, height / width)
-    rows = sum(lines.values())
-    figure, axes = new_figure(rows, across, size=(side * across + 1.1, (tall + 0.5) * rows + 0.05))
-    highest = max(float(frame.weights.max()) for row in strips.values() for frame in row)
-    line = 0
-    for name, row in strips.items():
-        for k in range(lines[name]):
-            first = axes[line + k, 0]
-            if k == 0:
-                draw_image(first, image)
-                first.set_title(wrapped(name, side), fontsize=12)
-            first.set_axis_off()
-            for j, ax in enumerate(axes[line + k, 1:]):
-                t = k * (across - 1) + j
-                ax.set_axis_off()
-                if t >= len(row):
-                    continue
-                frame = row[t]
-                draw_attention(ax, image, frame.weights, grid_size, highest=highest, smooth=smooth)
-                outline(ax, frame.boxes)
-                mark = {None: "", True: " ✓", False: " ✗"}[frame.right]
-                ax.set_title(f"{t + 1}. {frame.label}{mark}\n{frame.probability:.2f}", fontsize=12)
-        line += lines[name]
+    figure, axes = new_figure(len(rows), across, size=(side * across + 1.1, (tall + 0.5) * len(rows) + 0.15))
+    highest = max(float(frame.weights.max()) for strip in strips.values() for frame in strip)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for line, (name, shown) in zip(axes, rows, strict=True):
+        if name:
+            draw_image(line[0], image)
+            line[0].set_title(wrapped(name, side), fontsize=12)
+        for ax, (t, frame) in zip(line[1:], shown, strict=False):
+            draw_attention(
+                ax, image, frame.weights, grid_size, highest=highest, smooth=smooth, boxes=frame.boxes
+            )
+            title = f"{t + 1}. {frame.label}{MARKS[frame.right]}\n{frame.probability:.2f}"
+            ax.set_title(title, fontsize=12)
     colour_bar(figure, axes.flat, highest)
     return figure
 
 
-METRICS = ("OF1", "CF1", "image_F1", "exact_match")
-
-
-def overview(result: dict[str, Any]) -> Figure:
-    """Metrics with intervals, F1 by label frequency and by set size, calibration; result: of `evaluate.evaluate`."""
-    systems = result["systems"]
-    figure, axes = new_figure(2, 2, size=(13, 9.5))
-    draw_intervals(axes[0, 0], systems)
-    draw_by_frequency(axes[0, 1], systems)
-    draw_by_set_size(axes[1, 0], systems)
-    draw_calibration(axes[1, 1], systems)
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)), frameon=False)
-    figure.suptitle(f"{result['data']}, {result['split']} split: {systems[0]['images']} images")
-    return figure
-
-
-def draw_intervals(axes: Axes, systems: Sequence[dict[str, Any]], metrics: Sequence[str] = METRICS) -> None:
-    """Each metric of each system as a dot on its interval."""
-    for i, one in enumerate(systems):
-        offset = (i - (len(systems) - 1) / 2) * 0.7 / len(systems)
-        values = [one["metrics"][name] for name in metrics]
-        middle = [100 * v["value"] for v in values]
-        errors = [
-            [max(0.0, 100 * (v["value"] - v["low"])) for v in values],
-            [max(0.0, 100 * (v["high"] - v["value"])) for v in values],
-        ]
-        places = [k + offset for k in range(len(metrics))]
-        axes.errorbar(
-            middle, places, xerr=errors, fmt="o", color=PALETTE[i % 7], capsize=3, label=one["name"]
-        )
-    axes.set_yticks(range(len(metrics)), [name.replace("_", " ") for name in metrics])
-    axes.invert_yaxis()
-    axes.set(xlabel="percent", title=f"Metrics, {100 * systems[0]['level']:.0f} % intervals over the images")
-
-
-def draw_by_frequency(axes: Axes, systems: Sequence[dict[str, Any]]) -> None:
-    """CF1 of rare, …, frequent labels, grouped by their training images."""
-    for i, one in enumerate(systems):
-        rows = one["by_frequency"]
-        axes.plot(range(len(rows)), [100 * r["CF1"] for r in rows], "o-", color=PALETTE[i % 7])
-    rows = systems[0]["by_frequency"]
-    axes.set_xticks(range(len(rows)), [f"{r['least']}–{r['most']}" for r in rows])
-    axes.set(xlabel="training images of a label", ylabel="CF1 (percent)", title="Rare and frequent labels")
-    axes.set_ylim(bottom=0)
-
-
-def draw_by_set_size(axes: Axes, systems: Sequence[dict[str, Any]]) -> None:
-    """F1 of the images with few and many labels."""
-    for i, one in enumerate(systems):
-        rows = one["by_set_size"]
-        axes.plot([r["size"] for r in rows], [100 * r["image_F1"] for r in rows], "o-", color=PALETTE[i % 7])
-    rows = systems[0]["by_set_size"]
-    axes.set_xticks([r["size"] for r in rows], [f"{r['size']}\n({r['images']})" for r in rows])
-    axes.set(
-        xlabel="true labels (images)", ylabel="F1 of an image (percent)", title="Small and large label sets"
-    )
-    axes.set_ylim(bottom=0)
-
-
-def draw_calibration(axes: Axes, systems: Sequence[dict[str, Any]]) -> None:
-    """Share of exactly right sets against the probability the system gave them; on the line: it knows."""
-    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--")
-    for i, one in enumerate(systems):
-        bins = one["set_calibration"]["bins"]
-        axes.plot(
-            [b["probability"] for b in bins],
-            [b["correct"] for b in bins],
-            "o-",
-            color=PALETTE[i % 7],
-        )
-    axes.set(
-        xlabel="probability of the set, says the system",
-        ylabel="share exactly right",
-        title="Does it know when it is right?",
-        xlim=(-0.02, 1.02),
-        ylim=(-0.02, 1.02),
-    )
-
-
 @torch.inference_mode()
 def film_of(prediction: Prediction, checkpoint: Checkpoint, image: Image.Image) -> Figure:
-    """Where the system looked for each label it named, over the image: the first of the prediction. Notebook 04."""
+    """Where the system looked for each label it named, over the image: the first of the prediction."""
     level, cells = layout(checkpoint.system.encoder)
     if prediction.decoded is not None:
         film = frames(prediction.decoded, checkpoint.vocabulary.labels)
@@ -605,3 +420,55 @@ def film_of(prediction: Prediction, checkpoint: Checkpoint, image: Image.Image) 
     # Tokens of crops become one map of the image, finer than the whole view's.
     film = [frame._replace(weights=on_image(frame.weights, level, cells).flatten()) for frame in film]
     return film_strip(image, {"image": film}, tuple(max(level, 1) * side for side in cells))
+
+
+# ---------------------------------------------------------------- evaluation
+
+METRICS = ("OF1", "CF1", "image_F1", "exact_match")
+
+
+def overview(result: dict[str, Any]) -> Figure:
+    """Metrics with intervals, F1 by label frequency and by set size, calibration; result: of `evaluate.evaluate`."""
+    systems = result["systems"]
+    figure, axes = new_figure(2, 2, size=(13, 9.5))
+    (metrics, frequency), (size, calibration) = axes
+    calibration.plot([0, 1], [0, 1], color="0.6", linestyle="--")
+    for i, one in enumerate(systems):
+        style = {"color": PALETTE[i % 7], "marker": MARKERS[i % 8]}
+        values = [one["metrics"][name] for name in METRICS]
+        value, low, high = (np.array([100 * v[key] for v in values]) for key in ("value", "low", "high"))
+        places = np.arange(len(METRICS)) + (i - (len(systems) - 1) / 2) * 0.7 / len(systems)
+        errors = np.maximum(0, [value - low, high - value])
+        metrics.errorbar(value, places, xerr=errors, linestyle="", capsize=3, label=one["name"], **style)
+        rows = one["by_frequency"]
+        frequency.plot(range(len(rows)), [100 * row["CF1"] for row in rows], **style)
+        rows = one["by_set_size"]
+        size.plot([row["size"] for row in rows], [100 * row["image_F1"] for row in rows], **style)
+        bins = one["set_calibration"]["bins"]
+        calibration.plot([b["probability"] for b in bins], [b["correct"] for b in bins], **style)
+    metrics.set_yticks(range(len(METRICS)), [name.replace("_", " ") for name in METRICS])
+    metrics.invert_yaxis()
+    title = f"Metrics, {100 * systems[0]['level']:.0f} % intervals over the images"
+    metrics.set(xlabel="percent", title=title)
+    rows = systems[0]["by_frequency"]
+    frequency.set_xticks(range(len(rows)), [f"{row['least']}–{row['most']}" for row in rows])
+    frequency.set(
+        xlabel="training images per label", ylabel="CF1 (percent)", title="Rare and frequent labels"
+    )
+    rows = systems[0]["by_set_size"]
+    size.set_xticks([row["size"] for row in rows], [f"{row['size']}\n({row['images']})" for row in rows])
+    size.set(
+        xlabel="true labels (images)", ylabel="F1 per image (percent)", title="Small and large label sets"
+    )
+    for ax in (frequency, size):
+        ax.set_ylim(bottom=0)
+    calibration.set(
+        xlabel="probability that the system gives its set",
+        ylabel="share exactly right",
+        title="Does it know when it is right?",
+        xlim=(-0.02, 1.02),
+        ylim=(-0.02, 1.02),
+    )
+    figure.legend(loc="outside lower center", ncols=min(4, len(systems)), frameon=False)
+    figure.suptitle(f"{result['data']}, {result['split']} split: {systems[0]['images']} images")
+    return figure

@@ -1,118 +1,49 @@
-"""Figures: what is drawn, what is refused, and that nothing leaks into pyplot. A row in SAMPLES for each function."""
+"""Images with boxes, labelled images and films of attention: a planted peak is drawn where it was planted."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+import io
+from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from lessons import nb01 as data_plots
-from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
 from PIL import Image
+from reading import words
 
 from helpers import plots
-from helpers.data.records import Box
+from helpers.data.batches import Features
+from helpers.data.records import Box, Record
+from helpers.decoders.attention import AttentionLSTM
+from helpers.decoders.search import greedy, trace
+from helpers.plots import to_png
 
 PHOTO = Image.new("RGB", (60, 40), (90, 120, 200))
 BOXES = (Box("sun", 2, 1, 10, 10), Box("tree", 30, 5, 20, 30), Box("shade", 30, 5, 20, 30))
 NAMES = ("sun", "tree", "rain")
 
-# A call of every public function that returns a Figure: name -> figure.
-SAMPLES: dict[str, Callable[[], Figure]] = {
-    "image_grid": lambda: plots.image_grid([PHOTO] * 5, ["a title"] * 5, boxes=[BOXES] * 5, columns=3),
-    "annotated_image": lambda: plots.annotated_image(PHOTO, BOXES, title="a title"),
-    "label_bars": lambda: plots.label_bars(NAMES, [3, 2, 1], xlabel="images", title="a title"),
-    "heatmap": lambda: plots.heatmap(
-        np.eye(3), NAMES, NAMES, title="a title", colour_label="images", numbers=".2f"
-    ),
-    "curves": lambda: plots.curves(
-        {"one run": [1, 2], "three runs": np.ones((3, 2))}, xlabel="epoch", ylabel="loss", title="a title"
-    ),
-    "labelled_image": lambda: plots.labelled_image(PHOTO, NAMES, [0.9, 0.5, 0.1], title="a title"),
-    "label_scatter": lambda: data_plots.label_scatter(
-        NAMES, [10, 20, 300], [1, 5, 50], groups={"sky": ("sun",)}, xlabel="x", ylabel="y", title="a title"
-    ),
-    "token_grid": lambda: data_plots.token_grid(
-        {"inputs": [["<start>", "sun"]], "targets": [["sun", "<stop>"]]}, [1]
-    ),
-    "sequence_view": lambda: data_plots.sequence_view(PHOTO, NAMES, [3, 2, 1], BOXES, title="a title"),
-}
+
+def rectangles(figure: Figure, panel: int = 0) -> list[Rectangle]:
+    return [patch for patch in figure.axes[panel].patches if isinstance(patch, Rectangle)]
 
 
-def of(figure: Figure, kind: type, panel: int = 0) -> list:
-    """The artists of a kind in a panel, without the panel's own background."""
-    ax = figure.axes[panel]
-    return [artist for artist in ax.findobj(kind) if artist is not ax.patch]
+def boxed(image, boxes=()) -> Figure:
+    return plots.image_grid([image], boxes=[boxes], columns=1, side=5)
 
 
-def words(figure: Figure, panel: int = 0) -> list[str]:
-    """The texts of a panel that are not empty."""
-    return [text.get_text() for text in figure.axes[panel].texts if text.get_text()]
+def overlay(image, weights, grid_size, *, highest=1.0, smooth=False) -> Figure:
+    figure, axes = plots.new_figure(size=(5.2, 4.2))
+    plots.draw_attention(axes[0, 0], image, weights, grid_size, highest=highest, smooth=smooth)
+    return figure
 
 
-def test_every_figure_function_has_a_sample() -> None:
-    """Whoever adds a figure adds a row: the tests below then hold for it, too."""
-    functions = {
-        name
-        for module in (plots, data_plots)
-        for name, function in inspect.getmembers(module, inspect.isfunction)
-        if function.__module__ == module.__name__
-        and not name.startswith("_")
-        and str(inspect.signature(function).return_annotation) in ("Figure", "<class 'Figure'>")
-    } - {"canvas", "overview", "film_strip", "film_of", "overlay"}  # have tests of their own
-    assert functions == set(SAMPLES)
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-def test_figures_are_readable_and_leave_pyplot_alone(name: str) -> None:
-    before = plt.get_fignums()
-    figure = SAMPLES[name]()
-    png = plots.to_png(figure)
-    assert isinstance(figure, Figure)
-    assert plt.get_fignums() == before  # nothing to close, nothing shown twice
-    assert png.startswith(b"\x89PNG") and len(png) > 2000
-    sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text().strip()]
-    assert sizes and min(sizes) >= 11  # projected in a classroom
-    assert figure.get_facecolor() == (1.0, 1.0, 1.0, 1.0)  # readable on a dark page
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-def test_no_title_label_or_tag_is_cut_off(name: str) -> None:
-    figure = SAMPLES[name]()
-    figure.draw_without_rendering()
-    width, height = figure.bbox.size
-    for ax in figure.axes:
-        for text in (ax.title, ax.xaxis.label, ax.yaxis.label, *ax.texts):
-            if text.get_text():
-                box = text.get_window_extent()
-                assert box.x0 > -1 and box.y0 > -1, text
-                assert box.x1 < width + 1 and box.y1 < height + 1, text
-
-
-@pytest.mark.parametrize(
-    "empty",
-    [
-        lambda: plots.image_grid([]),
-        lambda: plots.label_bars([], [], xlabel="x", title="t"),
-        lambda: plots.heatmap(np.zeros((0, 0)), [], [], title="t", colour_label="c"),
-        lambda: plots.curves({}, xlabel="x", ylabel="y", title="t"),
-        lambda: data_plots.label_scatter([], [], [], groups={}, xlabel="x", ylabel="y", title="t"),
-        lambda: data_plots.token_grid({}, []),
-        lambda: data_plots.token_grid({"inputs": []}, []),
-        lambda: data_plots.token_grid({"inputs": [["sun"]]}, [1, 2]),
-        lambda: data_plots.sequence_view(PHOTO, ["sun"], []),
-        lambda: plots.show(plots.image_grid([PHOTO]), alt=" "),
-    ],
-)
-def test_empty_input_is_refused(empty: Callable[[], object]) -> None:
-    with pytest.raises(ValueError, match=r"no |expected|found|empty"):
-        empty()
+def test_nothing_to_draw_or_to_say_is_refused() -> None:
+    with pytest.raises(ValueError, match="no images"):
+        plots.image_grid([])
+    with pytest.raises(ValueError, match="alt is empty"):
+        plots.show(plots.image_grid([PHOTO]), alt=" ")
 
 
 def test_image_grid_has_a_panel_an_image() -> None:
@@ -124,7 +55,7 @@ def test_image_grid_has_a_panel_an_image() -> None:
 
 def test_image_grid_draws_the_boxes_of_each_image() -> None:
     figure = plots.image_grid([PHOTO] * 2, boxes=[BOXES[:1], ()])
-    assert [len(of(figure, Rectangle, panel)) for panel in (0, 1)] == [1, 0]
+    assert [len(rectangles(figure, panel)) for panel in (0, 1)] == [1, 0]
 
 
 def test_titles_are_wrapped_to_their_panel() -> None:
@@ -137,7 +68,7 @@ def test_titles_are_wrapped_to_their_panel() -> None:
 
 
 def test_small_images_keep_their_pixels_and_large_ones_are_smoothed() -> None:
-    small, large = (plots.annotated_image(Image.new("RGB", (side, side))) for side in (64, 2000))
+    small, large = (boxed(Image.new("RGB", (side, side))) for side in (64, 2000))
     assert small.axes[0].images[0].get_interpolation() == "nearest"
     assert large.axes[0].images[0].get_interpolation() != "nearest"
 
@@ -149,62 +80,23 @@ def test_tensors_are_shown_with_channels_last_and_within_0_and_1() -> None:
 
 
 def test_boxes_are_where_they_belong_and_equal_ones_share_a_tag() -> None:
-    figure = plots.annotated_image(PHOTO, BOXES)
-    drawn = [(r.get_x(), r.get_y(), r.get_width(), r.get_height()) for r in of(figure, Rectangle)]
+    figure = boxed(PHOTO, BOXES)
+    drawn = [(r.get_x(), r.get_y(), r.get_width(), r.get_height()) for r in rectangles(figure)]
     assert drawn == [(2, 1, 10, 10), (30, 5, 20, 30)]
     assert words(figure) == ["sun", "tree, shade"]
 
 
 def test_tags_of_boxes_do_not_lie_upon_each_other() -> None:
     boxes = [Box(name, 5, 5 + k, 20, 20) for k, name in enumerate("abcd")]
-    figure = plots.annotated_image(Image.new("RGB", (100, 100)), boxes)
+    figure = boxed(Image.new("RGB", (100, 100)), boxes)
     heights = sorted(text.get_position()[1] for text in figure.axes[0].texts)
     assert np.diff(heights).min() > 8
 
 
 def test_a_label_keeps_its_colour_within_an_image() -> None:
-    figure = plots.annotated_image(
-        PHOTO, [Box("bird", 1, 9, 5, 5), Box("bird", 20, 20, 5, 5), Box("sun", 40, 20, 5, 5)]
-    )
-    first, second, sun = (r.get_edgecolor() for r in of(figure, Rectangle))
+    figure = boxed(PHOTO, [Box("bird", 1, 9, 5, 5), Box("bird", 20, 20, 5, 5), Box("sun", 40, 20, 5, 5)])
+    first, second, sun = (r.get_edgecolor() for r in rectangles(figure))
     assert first == second != sun
-
-
-def test_label_bars_keep_the_order_and_write_the_values() -> None:
-    figure = plots.label_bars(NAMES, [3, 2, 1], xlabel="images", title="t")
-    (bars,) = figure.axes[0].containers
-    assert isinstance(bars, BarContainer) and list(bars.datavalues) == [3, 2, 1]
-    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == list(NAMES)
-    assert words(figure) == ["3", "2", "1"]
-    bottom, top = figure.axes[0].get_ylim()
-    assert bottom > top  # the first label stands on top
-    assert words(plots.label_bars(NAMES, [0.5, 0.25, 1], xlabel="x", title="t")) == ["0.50", "0.25", "1.00"]
-
-
-def test_heatmap_shows_the_matrix_and_leaves_nan_blank() -> None:
-    matrix = np.array([[1.0, np.nan], [0.25, 0.5]])
-    figure = plots.heatmap(matrix, ["a", "b"], ["c", "d"], title="t", colour_label="share", numbers=".2f")
-    shown = figure.axes[0].collections[0].get_array()
-    assert shown.mask.sum() == 1 and shown.compressed().tolist() == [1.0, 0.25, 0.5]
-    assert words(figure) == ["1.00", "0.25", "0.50"]
-    assert figure.axes[1].get_ylabel() == "share"
-
-
-def test_curves_draw_the_mean_and_a_band_for_several_runs() -> None:
-    runs = np.array([[1.0, 2.0, 3.0], [3.0, 4.0, 5.0]])
-    figure = plots.curves({"runs": runs, "one": [0, 1, 2]}, xlabel="x", ylabel="y", title="t")
-    mean, one = figure.axes[0].lines
-    assert mean.get_ydata().tolist() == [2, 3, 4] and mean.get_xdata().tolist() == [1, 2, 3]
-    assert one.get_ydata().tolist() == [0, 1, 2]
-    assert len(figure.axes[0].collections) == 1  # no band round a single run
-    assert mean.get_color() != one.get_color() and mean.get_marker() != one.get_marker()
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["runs", "one"]
-
-
-def test_curves_have_a_tick_at_each_value_of_a_logarithmic_axis() -> None:
-    figure = plots.curves({"a": [1, 2, 3]}, x=[1, 10, 300], log_x=True, xlabel="x", ylabel="y", title="t")
-    assert figure.axes[0].get_xscale() == "log"
-    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["1", "10", "300"]
 
 
 def test_labelled_image_says_when_there_is_no_label() -> None:
@@ -221,3 +113,93 @@ def test_show_displays_a_png_with_its_text(monkeypatch: pytest.MonkeyPatch) -> N
     [(data, options)] = shown
     assert data["image/png"].startswith(b"\x89PNG") and data["text/plain"] == "A blue photograph."
     assert options["metadata"]["image/png"]["alt"] == "A blue photograph."
+
+
+def pixels_of(figure) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(to_png(figure))).convert("RGB")).astype(float)
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+@pytest.mark.parametrize("grid", [(4, 4), (7, 5), (14, 14)])
+@pytest.mark.parametrize("size", [(64, 64), (300, 120), (90, 210), (448, 448)])
+def test_a_planted_peak_is_drawn_over_its_cell(size, grid, smooth) -> None:
+    """The drawn picture is searched for where it changed; the place is turned back into pixels of the image."""
+    h, w = grid
+    row, column = h - 2, 1
+    weights = torch.zeros(h, w)
+    weights[row, column] = 1.0
+    image = Image.new("RGB", size, (200, 120, 60))
+    figure = overlay(image, weights.flatten(), grid, highest=1.0, smooth=smooth)
+    empty = overlay(image, torch.zeros(h * w), grid, highest=1.0, smooth=smooth)
+    change = np.abs(pixels_of(figure) - pixels_of(empty)).sum(2)
+    y, x = (float(v.mean()) for v in np.nonzero(change > 0.9 * change.max()))
+    axes = figure.axes[0]
+    image_x, image_y = axes.transData.inverted().transform((x + 0.5, change.shape[0] - y - 0.5))
+    assert (image_x + 0.5) / size[0] * w - 0.5 == pytest.approx(column, abs=0.25)
+    assert (image_y + 0.5) / size[1] * h - 0.5 == pytest.approx(row, abs=0.25)
+    touched = np.nonzero(change > 0.02 * change.max())
+    corners = axes.transData.inverted().transform(
+        [(touched[1].min(), change.shape[0] - touched[0].min()), (touched[1].max(), change.shape[0] - touched[0].max())]
+    )  # fmt: skip
+    spill = 1.05 if smooth else 0.15  # how far outside of the cell, in cells
+    left, right = (corners[:, 0] + 0.5) / size[0] * w
+    top, bottom = (corners[:, 1] + 0.5) / size[1] * h
+    assert left > column - spill and right < column + 1 + spill
+    assert top > row - spill and bottom < row + 1 + spill
+
+
+def test_the_colours_get_darker_from_least_to_most() -> None:
+    """On white, on black-and-white pictures and to every kind of colour vision, more is darker."""
+    rgba = plots.HEAT(np.linspace(0, 1, 64))
+    for grey in (plots.PALEST, 0.8, 1.0):
+        seen = rgba[:, :3] * rgba[:, 3:] + grey * (1 - rgba[:, 3:])
+        luminance = seen @ np.array([0.2126, 0.7152, 0.0722])
+        assert bool((np.diff(luminance) < 0).all())
+    assert rgba[0, 3] == 0.0  # nothing is transparent
+
+
+def test_a_map_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="9 weights does not fit a grid of 2 x 4"):
+        overlay(Image.new("RGB", (8, 8)), torch.ones(9), (2, 4))
+
+
+@pytest.fixture
+def decoder() -> AttentionLSTM:
+    return AttentionLSTM(5, 8, hidden_size=6, attention_size=4, embedding_size=3).eval()
+
+
+@pytest.fixture
+def features() -> Features:
+    grid = torch.randn(1, 12, 8)
+    return Features(grid.mean(1), grid)
+
+
+def test_frames_know_what_is_right_and_where(decoder, features) -> None:
+    found = trace(decoder, features, max_steps=6)
+    names = ["a", "b", "c", "d", "e"]
+    first = names[int(found.tokens[0])]
+    record = Record(None, (first,), (Box(first, 1, 2, 3, 4), Box("z", 0, 0, 1, 1)))
+    frames = plots.frames(found, names, record)
+    assert frames[0].right and [box.x for box in frames[0].boxes] == [1]
+    assert all(frame.right is False for frame in frames[1:] if frame.label != "<stop>")
+    assert plots.frames(found, names)[0].right is None
+    decoded = greedy(decoder, Features(*(x.repeat(2, *[1] * (x.ndim - 1)) for x in features)), max_steps=6)
+    same = plots.frames(decoded, names, record, image=1)
+    assert [(f.label, f.right) for f in same] == [(f.label, f.right) for f in frames]
+    with pytest.raises(ValueError, match="no attention"):
+        plots.frames(replace(decoded, attention=None), names)
+
+
+def test_a_film_strip_has_a_panel_a_step_and_one_scale(decoder, features) -> None:
+    found = plots.frames(trace(decoder, features, max_steps=6), ["a", "b", "c", "d", "e"])
+    frames = (found * 6)[:6]
+    image = Image.new("RGB", (60, 45))
+    figure = plots.film_strip(image, {"free": frames, "forced": frames[:2]}, (3, 4), columns=4)
+    maps = [ax for ax in figure.axes if len(ax.images) == 2]
+    assert len(maps) == 8
+    assert len({ax.images[1].norm.vmax for ax in maps}) == 1
+    assert maps[0].get_title().startswith(f"1. {frames[0].label}")
+    assert any("share of the whole" in ax.get_ylabel().replace("\n", " ") for ax in figure.axes)
+    assert len(to_png(figure)) > 1000
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plots.film_strip(image, {"free": []}, (3, 4))

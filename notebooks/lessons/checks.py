@@ -1,17 +1,15 @@
-"""Automatic checks of the notebooks' exercises: what was given, what was found, what was expected, and a hint.
+"""Automatic checks of exercises: what was given, what was found, what was expected, and a hint.
 
 A check takes what the exercise asked for, usually a function; it prints a verdict and returns whether the answer is
 right. It never raises, so a notebook runs to its end with its exercises unsolved. To write one:
 
     @exercise("Exercise 5: doubling")
     def check_double(answer):
-        call = ask(answer, number=3)                      # runs the student's function
-        call.expect(call.value == 6, expected=6, hint="Multiply by two.")
-        return "That is all there is to it."              # said beside the OK
+        call = ask(answer, number=3)                                     # runs the student's function
+        call.compare(6, slips={"This is the square.": 9}, hint="Multiply by two.")
+        return "That is all there is to it."                             # printed beside the OK
 
-Its test gives it the right answer, the starter and every wrong answer that one can think of (`tests/test_*checks.py`).
-The checks of notebooks 01 to 04 are in `data_checks`, `feature_checks`, `decoding_checks`, `conditioning_checks` (03b) and
-`attention_checks`, that of notebook 00 stands below.
+Its test gives it the right answer, the starter and every wrong answer that one can think of.
 """
 
 from __future__ import annotations
@@ -54,21 +52,35 @@ class Call:
                     break
             raise _mistake(self.given, found, wanted, hint)
 
-    def refuse(
-        self, slips: Mapping[str, Any], *, expected: Any, alike: Callable[[Any, Any], bool] | None = None
-    ) -> None:
-        """End the check where the answer is what a known slip gives; a slip that gives what is right does not count.
+    def check_form(self, expected: Any, hint: str) -> None:
+        """End the check unless the returned value is of the expected kind (see `alike`)."""
+        self.expect(alike(self.value, expected), expected=expected, hint=hint)
 
-        slips: hint -> what the slip gives. alike: whether two answers are equal; `same` by default.
+    def compare(
+        self,
+        expected: Any,
+        *,
+        hint: str,
+        form: str = "",
+        slips: Mapping[str, Any] | None = None,
+        tolerance: float = 0.0,
+    ) -> None:
+        """End the check unless the returned value is what was expected.
+
+        hint: for a wrong value. form: hint for a value of another kind (see `alike`). slips: hint -> the value that a
+        known mistake gives; a mistake that happens to give what is expected does not count. tolerance: of numbers,
+        relative to the expected ones where those are larger than 1.
         """
-        alike = same if alike is None else alike
-        for hint, value in slips.items():
-            slipped = alike(self.value, value) and not alike(expected, value)
-            self.expect(not slipped, expected=expected, hint=hint)
+        if form:
+            self.check_form(expected, form)
+        for words, value in (slips or {}).items():
+            slipped = same(self.value, value, tolerance) and not same(expected, value, tolerance)
+            self.expect(not slipped, expected=expected, hint=words)
+        self.expect(same(self.value, expected, tolerance), expected=expected, hint=hint)
 
 
 def exercise(name: str) -> Callable[[Callable[[Any], str]], Callable[[Any], bool]]:
-    """Make a check of a function that examines an answer and returns a closing remark. Used by every notebook.
+    """Make a check of a function that examines an answer and returns a closing remark.
 
     The check prints the verdict under the exercise's `name` and returns True for a right answer. An error inside the
     check itself is a bug of ours and is raised.
@@ -136,19 +148,49 @@ def is_starter(value: Any) -> bool:
     return value is None or value is ... or value is NotImplemented
 
 
-def same(a: Any, b: Any, *, tolerance: float = 0.0) -> bool:
-    """Whether two values are equal, with type, shape and dtype; numbers may differ by `tolerance`."""
-    if isinstance(a, Tensor) or isinstance(b, Tensor):
-        if not (isinstance(a, Tensor) and isinstance(b, Tensor)) or a.shape != b.shape or a.dtype != b.dtype:
+def is_number(value: Any) -> bool:
+    """Whether a value is one number, or a tensor that holds one."""
+    if isinstance(value, Tensor):
+        return value.numel() == 1
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def alike(found: Any, expected: Any) -> bool:
+    """Whether a value is of the expected kind: a tensor, a number, a list; a tuple or list of as many such parts."""
+    if isinstance(expected, Tensor):
+        return isinstance(found, Tensor) and (expected.ndim > 0 or found.numel() == 1)
+    if isinstance(expected, tuple):
+        pair = isinstance(found, tuple | list) and len(found) == len(expected)
+        return pair and all(alike(a, b) for a, b in zip(found, expected, strict=True))
+    if isinstance(expected, bool):
+        one_bool = isinstance(found, Tensor) and found.dtype == torch.bool and found.numel() == 1
+        return isinstance(found, bool) or one_bool
+    if isinstance(expected, float):
+        return is_number(found)
+    return isinstance(found, type(expected))
+
+
+def same(found: Any, expected: Any, tolerance: float = 0.0) -> bool:
+    """Whether two values are equal, tensors with their shape.
+
+    Without a tolerance the dtype counts as well. With one, numbers may differ by as much, relative to the expected ones
+    where those are larger than 1.
+    """
+    if isinstance(expected, Tensor):
+        if not isinstance(found, Tensor) or not (
+            found.shape == expected.shape or found.numel() == expected.numel() == 1
+        ):
             return False
-        return torch.allclose(a, b, rtol=0, atol=tolerance) if tolerance else torch.equal(a, b)
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(same(x, y, tolerance=tolerance) for x, y in zip(a, b, strict=True))
-    if isinstance(a, float) and tolerance:
-        return abs(a - b) <= tolerance
-    return bool(a == b)
+        if not tolerance:
+            return found.dtype == expected.dtype and torch.equal(found, expected)
+        a, b = found.detach().double().view(expected.shape), expected.detach().double()
+        return bool((a == b).logical_or((a - b).abs() <= tolerance * b.abs().clamp(min=1)).all())
+    if isinstance(expected, tuple | list):
+        listed = isinstance(found, tuple | list) and len(found) == len(expected)
+        return listed and all(same(a, b, tolerance) for a, b in zip(found, expected, strict=True))
+    if isinstance(expected, float) and tolerance:
+        return is_number(found) and abs(float(found) - expected) <= tolerance * max(1.0, abs(expected))
+    return bool(found == expected) if is_number(found) or not isinstance(found, Tensor) else False
 
 
 def describe(value: Any, *, limit: int = 240, digits: int = 4) -> str:
@@ -159,7 +201,7 @@ def describe(value: Any, *, limit: int = 240, digits: int = 4) -> str:
     if isinstance(value, Tensor):
         numbers = value.tolist() if not value.is_floating_point() else _rounded(value.tolist(), digits)
         text = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)} {numbers}"
-    elif isinstance(value, tuple) and any(isinstance(part, Tensor) for part in value):
+    elif isinstance(value, tuple | list) and any(isinstance(part, Tensor) for part in value):
         share = limit // len(value) - 2
         text = f"({'; '.join(describe(part, limit=share, digits=digits) for part in value)})"
     else:
@@ -179,23 +221,3 @@ def _mistake(given: str, found: str, expected: Any, hint: str) -> Mistake:
     expected = expected if isinstance(expected, str) else describe(expected)
     lines = {"given": given, "found": found, "expected": expected, "hint": hint}
     return Mistake("\n".join(f"  {name + ':':<9} {text}" for name, text in lines.items() if text))
-
-
-@exercise("Exercise: precision, recall and F1 of a set")
-def check_set_f1(answer: Any) -> str:
-    """`set_f1(named: set, truth: set) -> float`. Notebook 00."""
-    cases = [
-        ({"cat", "tree"}, {"cat", "tree"}, 1.0, "Everything is right: precision and recall are both 1."),
-        ({"cat", "dog"}, {"cat", "tree", "sun"}, 0.4, "One of 2 named is right, one of 3 found: P = 1/2, R = 1/3."),
-        ({"cat", "dog", "sun"}, {"cat"}, 0.5, "P = 1/3 and R = 1. Their plain mean is 2/3; F1 is the harmonic mean."),
-        ({"dog"}, {"cat"}, 0.0, "Nothing is right: P + R is 0, and 0/0 must not happen. The answer is 0."),
-        (set(), {"cat"}, 0.0, "Nothing was named: there is no precision to divide by. The answer is 0."),
-        ({"cat"}, set(), 0.0, "There was nothing to name: no recall to divide by. The answer is 0."),
-        (set(), set(), 1.0, "Nothing to name and nothing named: that is perfectly right, so 1."),
-    ]  # fmt: skip
-    for named, truth, expected, hint in cases:
-        call = ask(answer, named=set(named), truth=set(truth))
-        one = isinstance(call.value, Tensor) and call.value.numel() == 1
-        call.expect(one or isinstance(call.value, int | float), expected=expected, hint="Return one number.")
-        call.expect(abs(float(call.value) - expected) < 1e-6, expected=expected, hint=hint)
-    return "The same F1, counted over many images, judges every model of this course."

@@ -1,25 +1,20 @@
-"""Figures of labels and their order: how frequent and how large, as sequences, beside their image.
-
-Taught in notebook 01. As in `helpers.plots`, every function returns a `matplotlib.figure.Figure`.
-
-An interactive view of a data set, image by image. Taught in notebook 01.
-"""
+"""Figures and the view of notebook 01: labels and their order, a data set image by image."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
 
 from helpers.data.images import open_image
-from helpers.data.labels import ORDERS, order_labels
+from helpers.data.labels import ORDERS, START_NAME, STOP_NAME, order_labels
 from helpers.data.records import AnnotatedImages
-from helpers.plots import GREY, MARKERS, PALETTE, draw_boxes, draw_image, ink, new_figure
-from lessons.views import figure_view
+from helpers.plots import GREY, MARKERS, PALETTE, draw_bars, draw_boxes, draw_image, new_figure
+from lessons.figures import STARTS, STOPS, TOKEN, box
+from lessons.views import choice, figure_view, slider
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -35,7 +30,7 @@ def label_scatter(
     ylabel: str,
     title: str,
 ) -> Figure:
-    """A point a label, both axes logarithmic; those of `groups` (name -> labels) named and coloured. Notebook 01."""
+    """One point per label, both axes logarithmic; those of `groups` (name -> labels) named and coloured."""
     if not len(names):
         raise ValueError("there are no labels to draw")
     figure, axes = new_figure(size=(7.5, 4.8))
@@ -47,17 +42,9 @@ def label_scatter(
         ax.scatter([x[i] for i in at], [y[i] for i in at], s=70, color=colour, marker=marker, label=group)
         # Names above and below in turn, from left to right: neighbours do not meet.
         for k, i in enumerate(sorted(at, key=lambda i: x[i]) if group in groups else ()):
-            above = k % 2 == 0
-            ax.annotate(
-                names[i],
-                (x[i], y[i]),
-                xytext=(0, 8 if above else -8),
-                textcoords="offset points",
-                fontsize=12,
-                color=colour,
-                ha="center",
-                va="bottom" if above else "top",
-            )
+            side, va = (8, "bottom") if k % 2 == 0 else (-8, "top")
+            style = {"textcoords": "offset points", "fontsize": 12, "color": colour, "ha": "center", "va": va}
+            ax.annotate(names[i], (x[i], y[i]), xytext=(0, side), **style)
     ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -69,7 +56,7 @@ def label_scatter(
 
 
 def token_grid(panels: Mapping[str, Sequence[Sequence[str]]], lengths: Sequence[int]) -> Figure:
-    """Sequences of token names as rows of cells, a panel below the other. Notebooks 01 and 03.
+    """Sequences of token names as rows of boxes, one panel below the other.
 
     panels:  title -> B rows of T names; `<start>` and `<stop>` have colours of their own.
     lengths: labels of each row. Steps after the first lengths + 1 are padding, drawn pale.
@@ -77,18 +64,13 @@ def token_grid(panels: Mapping[str, Sequence[Sequence[str]]], lengths: Sequence[
     if not panels or not all(len(rows) == len(lengths) > 0 for rows in panels.values()):
         raise ValueError(f"expected panels of {len(lengths)} rows each and at least one row")
     steps = max(len(row) for rows in panels.values() for row in rows)
-    figure, axes = new_figure(
-        len(panels), 1, size=(1.5 * steps + 0.6, (0.5 * len(lengths) + 0.8) * len(panels))
-    )
+    size = (1.5 * steps + 0.6, (0.5 * len(lengths) + 0.8) * len(panels))
+    figure, axes = new_figure(len(panels), 1, size=size)
     for ax, (title, rows) in zip(axes.flat, panels.items(), strict=True):
         for i, row in enumerate(rows):
             for t, name in enumerate(row):
-                counts = t <= lengths[i]
-                colour = {"<start>": PALETTE[2], "<stop>": PALETTE[1]}.get(name, PALETTE[0])
-                face = colour if counts else "#eeeeee"
-                ax.add_patch(Rectangle((t - 0.47, i - 0.42), 0.94, 0.84, facecolor=face, linewidth=0))
-                colour_of_text = ink(colour) if counts else "#707070"
-                ax.text(t, i, name, fontsize=12, ha="center", va="center", color=colour_of_text)
+                colour = {START_NAME: STARTS, STOP_NAME: STOPS}.get(name, TOKEN)
+                box(ax, t, i, 0.94, 0.84, name, colour if t <= lengths[i] else "#f4f4f4", linewidth=0)
         ax.set(xlim=(-0.5, steps - 0.5), ylim=(len(rows) - 0.5, -0.5), title=title)
         ax.set_xticks(range(steps), [f"step {t + 1}" for t in range(steps)])
         ax.set_yticks([])
@@ -98,7 +80,7 @@ def token_grid(panels: Mapping[str, Sequence[Sequence[str]]], lengths: Sequence[
 
 
 def sequence_view(
-    image,
+    image: Any,
     labels: Sequence[str],
     values: Sequence[float],
     boxes: Sequence = (),
@@ -106,30 +88,26 @@ def sequence_view(
     title: str = "",
     xlabel: str = "training images with the label",
 ) -> Figure:
-    """An image with its boxes beside its labels in their order, top to bottom, and `<stop>`. Notebook 01.
+    """An image with its boxes beside its labels in their order, top to bottom, and `<stop>`.
 
-    values: a number a label, drawn as a bar: with training frequencies, the order can be seen.
+    values: one number per label, drawn as a bar: training frequencies show the order.
     """
     if len(labels) != len(values):
-        raise ValueError(f"found {len(labels)} labels and {len(values)} values: give one value a label")
+        raise ValueError(f"found {len(labels)} labels and {len(values)} values: give one value per label")
     figure, axes = new_figure(1, 2, size=(9, 4.4), width_ratios=(1, 0.9))
     draw_image(axes[0, 0], image, title)
     draw_boxes(axes[0, 0], boxes)
     ax = axes[0, 1]
-    bars = ax.barh(range(len(labels)), values, color=PALETTE[0])
-    ax.bar_label(bars, padding=3, fontsize=11)
-    names = [f"{step}. {name}" for step, name in enumerate([*labels, "<stop>"], start=1)]
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(max(len(names), 6) - 0.4, -0.6)
-    ax.set_xlim(0, 1.18 * max([1, *values]))
-    ax.set_xlabel(xlabel)
+    names = [f"{step}. {name}" for step, name in enumerate([*labels, STOP_NAME], start=1)]
+    draw_bars(ax, names, {"": [*values, float("nan")]}, numbers="%g", slots=6)
+    ax.set(xlim=(0, 1.18 * max([1, *values])), xlabel=xlabel)
     return figure
 
 
 def dataset_browser(
     data: AnnotatedImages, *, split: str = "train", label: str | None = None, order: str = "rare-first"
 ) -> VBox:
-    """Leaf through the images of a split: by label, with boxes, labels in one of `labels.ORDERS`. Notebook 01.
+    """Leaf through the images of a split: by label, with boxes, labels in one of `labels.ORDERS`.
 
     label: show only images with this label at first.
 
@@ -153,13 +131,9 @@ def dataset_browser(
     def name_of(key: str | None) -> str:
         return {None: "all images", "": "no labels"}.get(key, key)
 
-    wide = {"description_width": "initial"}
     options = [(f"{name_of(key)} ({len(images):,})", key) for key, images in members.items()]
-    wanted = ipywidgets.Dropdown(options=options, value=label, description="Show")
-    position = ipywidgets.IntSlider(
-        min=1, max=len(members[label]), description="Image", continuous_update=False, style=wide
-    )
-    orders = ipywidgets.Dropdown(options=ORDERS, value=order, description="Order")
+    wanted, orders = choice("Show", options, label), choice("Order", ORDERS, order)
+    position = slider("IntSlider", "Image", min=1, max=len(members[label]))
     boxes = ipywidgets.Checkbox(value=True, description="boxes", indent=False)
     back = ipywidgets.Button(description="Previous", icon="arrow-left")
     forward = ipywidgets.Button(description="Next", icon="arrow-right")
@@ -178,26 +152,15 @@ def dataset_browser(
     def draw(label: str | None, position: int, order: str, boxes: bool) -> tuple[Figure, str]:
         images = members[label]
         record = records[images[position - 1]]
-        ids = order_labels(
-            data.vocabulary.encode(record.labels),
-            order,
-            vocabulary=data.vocabulary,
-            frequency=frequency,
-            generator=generator,
-        )
+        ids = data.vocabulary.encode(record.labels)
+        known = {"vocabulary": data.vocabulary, "frequency": frequency, "generator": generator}
+        ids = order_labels(ids, order, **known)
         names = data.vocabulary.decode(ids)
-        figure = sequence_view(
-            open_image(record.path),
-            names,
-            frequency[ids].tolist(),
-            record.boxes if boxes else (),
-            title=f"{split}: {record.path.name}",
-        )
-        text = f"Image {position:,} of {len(images):,} ({name_of(label)}), {order}: {', '.join(names) or 'no labels'}."
-        return figure, text
+        shown = record.boxes if boxes else ()
+        title = f"{split}: {record.path.name}"
+        figure = sequence_view(open_image(record.path), names, frequency[ids].tolist(), shown, title=title)
+        said = ", ".join(names) or "no labels"
+        return figure, f"Image {position:,} of {len(images):,} ({name_of(label)}), {order}: {said}."
 
-    return figure_view(
-        draw,
-        {"label": wanted, "position": position, "order": orders, "boxes": boxes},
-        rows=[[wanted, orders, boxes], [back, forward, position]],
-    )
+    controls = {"label": wanted, "position": position, "order": orders, "boxes": boxes}
+    return figure_view(draw, controls, rows=[[wanted, orders, boxes], [back, forward, position]])

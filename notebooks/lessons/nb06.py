@@ -1,24 +1,14 @@
-"""A beam search that keeps all it saw, for figures: which branches it followed, and where it gave one up. Notebook 06.
-
-Figures of searches and of what they find: the tree of a beam, systems in order, calibration. Taught in notebook 06.
-
-As in `helpers.plots`, every function returns a `matplotlib.figure.Figure`.
-
-The tables of judged systems, to be looked through. Notebook 06.
-
-A beam search as a tree to be explored. Taught in notebook 06.
-"""
+"""Figures and views of notebook 06: the tree of a beam search, systems compared, calibration, tables of results."""
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pandas as pd  # with seaborn
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -28,11 +18,12 @@ from helpers.data.batches import Features
 from helpers.data.images import open_image
 from helpers.data.labels import Vocabulary
 from helpers.data.records import Record
-from helpers.decoders.base import Decoder, State
-from helpers.decoders.search import check_steps, greedy, step_log_probabilities
+from helpers.decoders.base import Decoder, unroll
+from helpers.decoders.search import check_steps, greedy, log_probabilities
 from helpers.metrics.intervals import Interval
-from helpers.plots import LINES, MARKERS, PALETTE, draw_image, new_figure
-from lessons.views import figure_view
+from helpers.plots import GREY, PALETTE, draw_image, new_figure
+from lessons.figures import curves
+from lessons.views import choice, figure_view, image_slider, slider
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -100,7 +91,7 @@ class SearchTree:
 
 @torch.inference_mode()
 def grow(decoder: Decoder, features: Features, *, width: int, max_steps: int, others: int = 2) -> SearchTree:
-    """Beam search of one image, with all that it weighed up. The winner is that of `beam`. Taught in notebook 06.
+    """Beam search of one image that keeps what it saw. The winner is that of `beam`.
 
     features: of one image, as the decoder takes them. width: sequences that survive a step. max_steps: labels and
     `<stop>` at most. others: sequences kept in the tree at every step beside those that survive. No label is named
@@ -116,10 +107,14 @@ def grow(decoder: Decoder, features: Features, *, width: int, max_steps: int, ot
     alone = greedy(decoder, features, max_steps=max_steps)
     wanted = alone.tokens[0].tolist()[: int(alone.lengths[0]) + 1]
     branches = [Branch(-1, decoder.start_token, 0, 1.0, 0.0, "live")]
-    live, state, best = [ROOT], decoder.start(features), None
+    live, best, step = [ROOT], None, 0
     path: list[int] = []  # greedy search, as far as the beam went with it
-    for step in range(1, max_steps + 1):
-        log_p, state = _next(decoder, branches, live, state)
+
+    def extend(scores: Tensor) -> tuple[Tensor, Tensor]:
+        """The tokens that survive a step, and the rows that they continue."""
+        nonlocal live, best, step
+        step += 1
+        log_p = log_probabilities(scores)
         before = torch.tensor([branches[i].log_probability for i in live], device=log_p.device)
         total, places = (before[:, None] + log_p).flatten().sort(descending=True, stable=True)
         reached: list[tuple[int, int]] = []  # row that it continues, place
@@ -144,10 +139,14 @@ def grow(decoder: Decoder, features: Features, *, width: int, max_steps: int, ot
                 branches[place] = branches[place]._replace(fate="hopeless")
             else:
                 going.append((row, place))
-        if not going:
-            break
         live = [place for _, place in going]
-        state = state.select_hidden(torch.tensor([row for row, _ in going], device=log_p.device))
+        tokens = [branches[place].token for place in live]
+        rows = [row for row, _ in going]
+        return tuple(torch.tensor(x, dtype=torch.int64, device=log_p.device) for x in (tokens, rows))
+
+    for _ in unroll(decoder, features, extend, steps=max_steps, repeats=False):
+        if not live:
+            break
     for step in range(len(path) + 1, len(wanted) + 1):
         p = float(alone.step_probability[0, step - 1])
         parent = path[-1]
@@ -158,86 +157,82 @@ def grow(decoder: Decoder, features: Features, *, width: int, max_steps: int, ot
     return SearchTree(tuple(branches), best, tuple(path))
 
 
-def _next(
-    decoder: Decoder, branches: Sequence[Branch], live: Sequence[int], state: State
-) -> tuple[Tensor, State]:
-    """log P of the next token after each live branch, (R, V), nothing named twice; and the next state."""
-    device = state.hidden[0].device
-    tokens = torch.tensor([branches[i].token for i in live], device=device)
-    logits, state, _ = decoder.step(tokens, state)
-    taken = torch.zeros(logits.shape, dtype=torch.bool, device=device)
-    for row, place in enumerate(live):
-        while place != ROOT:
-            taken[row, branches[place].token] = True
-            place = branches[place].parent
-    return step_log_probabilities(logits, taken, allow_stop=True), state
-
-
 WINNER, GREEDY = PALETTE[0], PALETTE[1]
-
-
 FACES = {"live": "#ffffff", "ended": "#f8e3b5", "cut": "#e6e6e6", "hopeless": "#e6e6e6", "alone": "#ffffff"}
-
-
-FAINT = "#8a8a8a"
+EDGES = {"live": "black", "ended": "black", "cut": GREY, "hopeless": GREY, "alone": GREEDY}
+# Lines to the branches: all, the winner's, those of greedy search.
+THIN = {"color": GREY, "lw": 1}
+THICK = {"color": WINNER, "lw": 5, "alpha": 0.55}
+DASHED = {"color": GREEDY, "lw": 2.2, "ls": "--"}
 
 
 def tree(
-    found: SearchTree, names: Sequence[str], image=None, *, true: Sequence[str] | None = None, title: str = ""
+    found: SearchTree,
+    names: Sequence[str],
+    image: Any = None,
+    *,
+    true: Sequence[str] | None = None,
+    title: str = "",
 ) -> Figure:
-    """A beam search as a tree from left to right, a column a step; the winner and greedy search stand out. Notebook 06.
+    """A beam search as a tree from left to right, one column per step; the winner and greedy search are highlighted.
 
     names: of every token, `<start>` too. image: drawn beside it. true: the image's labels; others get a cross.
     """
     heights = _heights(found)
     steps = max(branch.step for branch in found.branches)
     rows = max(heights.values()) + 1
-    size = (2.1 * steps + 1.2, max(3.9, 0.34 * rows + 1.1))
-    if image is None:
-        figure, axes = new_figure(size=size)
-    else:
-        figure, axes = new_figure(1, 2, size=(size[0] + 2.6, size[1]), width_ratios=(2.4, size[0]))
+    widths = [2.4] * (image is not None) + [2.1 * steps + 1.2]
+    size = (sum(widths) + 0.2, max(3.9, 0.34 * rows + 1.1))
+    figure, axes = new_figure(1, len(widths), size=size, width_ratios=widths)
+    if image is not None:
         draw_image(axes[0, 0], image)
     ax = axes[0, -1]
     ends = {i: (2.1 * branch.step, heights[i]) for i, branch in enumerate(found.branches)}
-    _edges(ax, found, ends)
+    layers = (range(1, len(found.branches)), THIN), (found.path(found.best), THICK), (found.greedy, DASHED)
+    for order, (places, style) in enumerate(layers):
+        for i in places:
+            (x, y), (u, v) = ends[found.branches[i].parent], ends[i]
+            # Flat to a point in front of the box, so that lines do not run under boxes.
+            ax.plot([x, x + 0.55, u - 0.85, u], [y, y, v, v], zorder=1 + order / 10, **style)
     for i, branch in enumerate(found.branches):
         name = names[branch.token]
         wrong = true is not None and name not in true and not name.startswith("<")
-        text = (
-            name
-            if i == ROOT
-            else f"{name}{' ✗' if wrong else ''}  {_short(math.exp(branch.log_probability))}"
-        )
-        faint = branch.fate in ("cut", "hopeless")
-        edge = WINNER if i == found.best else FAINT if faint else "black"
-        edge = GREEDY if branch.fate == "alone" else edge
-        box = {"boxstyle": "round,pad=0.25", "facecolor": FACES[branch.fate], "edgecolor": edge}
-        box["linewidth"] = 2.5 if i == found.best else 1
-        colour = "#595959" if faint else "black"
-        ax.text(*ends[i], text, fontsize=11, ha="center", va="center", color=colour, bbox=box, zorder=3)
+        text = f"{name}{' ✗' if wrong else ''}  {_short(math.exp(branch.log_probability))}"
+        frame = {"boxstyle": "round,pad=0.25", "facecolor": FACES[branch.fate]}
+        frame |= {"edgecolor": EDGES[branch.fate], "linewidth": 1}
+        if i == found.best:
+            frame |= {"edgecolor": WINNER, "linewidth": 2.5}
+        colour = "#595959" if branch.fate in ("cut", "hopeless") else "black"
+        style = {"fontsize": 11, "ha": "center", "va": "center", "color": colour, "zorder": 3}
+        ax.text(*ends[i], name if i == ROOT else text, bbox=frame, **style)
     ax.set(xlim=(-0.7, 2.1 * steps + 0.9), ylim=(rows - 0.3, -1.4))
     for step in range(1, steps + 1):
         ax.text(2.1 * step, -1.0, f"step {step}", fontsize=12, ha="center", va="center")
     ax.set_axis_off()
     figure.suptitle(title, fontsize=13)
-    figure.legend(
-        handles=_legend(),
-        loc="outside lower center",
-        ncols=3 if figure.get_figwidth() > 9 else 2,
-        frameon=False,
-        fontsize=11,
-    )
+    fates = {
+        "alone": "greedy search, after the beam left it",
+        "live": "goes on",
+        "ended": "complete: a candidate",
+        "cut": "given up",
+    }
+    handles = [
+        Line2D([], [], label="most probable sequence found", **THICK),
+        Line2D([], [], label="greedy search", **DASHED),
+        *(Patch(facecolor=FACES[f], edgecolor=EDGES[f], label=text) for f, text in fates.items()),
+    ]
+    columns = 3 if figure.get_figwidth() > 9 else 2
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=11)
     return figure
 
 
 def _short(p: float) -> str:
-    """A probability with two digits that say something."""
+    """A probability with two significant digits."""
     return f"{p:.2f}" if p >= 0.095 else f"{p:.3f}" if p >= 0.0095 else f"{p:.2g}" if p >= 1e-4 else "<0.0001"
 
 
 def _heights(found: SearchTree) -> dict[int, float]:
-    """Rows of the branches: a leaf has one of its own, the others stand in the middle of what follows them."""
+    """Rows of the branches: a leaf has one of its own, the others are in the middle of what follows them."""
     children: dict[int, list[int]] = {}
     for i, branch in enumerate(found.branches):
         children.setdefault(branch.parent, []).append(i)
@@ -254,88 +249,36 @@ def _heights(found: SearchTree) -> dict[int, float]:
     return heights
 
 
-def _edges(ax: Axes, found: SearchTree, ends: Mapping[int, tuple[float, float]]) -> None:
-    """A line to every branch; the winner's and those of greedy search on top."""
-    thin, thick, dashed = (
-        {"color": FAINT, "lw": 1},
-        {"color": WINNER, "lw": 5, "alpha": 0.55},
-        {"color": GREEDY, "lw": 2.2, "ls": "--"},
-    )
-    layers = (
-        (range(1, len(found.branches)), thin, 1),
-        (found.path(found.best), thick, 1.1),
-        (found.greedy, dashed, 1.2),
-    )
-    for places, style, order in layers:
-        for i in places:
-            (x, y), (u, v) = ends[found.branches[i].parent], ends[i]
-            middle = u - 0.85  # flat to a point in front of the box, so that lines do not run under boxes
-            ax.plot([x, x + 0.55, middle, u], [y, y, v, v], zorder=order, **style)
-
-
-def _legend() -> list[Any]:
-    def face(fate: str, text: str, edge: str = "black") -> Patch:
-        return Patch(facecolor=FACES[fate], edgecolor=edge, label=text)
-
-    return [
-        Line2D([], [], color=WINNER, lw=5, alpha=0.55, label="most probable sequence found"),
-        Line2D([], [], color=GREEDY, lw=2.2, ls="--", label="greedy search"),
-        face("alone", "greedy search, after the beam left it", GREEDY),
-        face("live", "goes on"),
-        face("ended", "complete: a candidate"),
-        face("cut", "given up", FAINT),
-    ]
-
-
 def leaderboard(
     systems: Mapping[str, Mapping[str, Interval]],
     seeds: Mapping[str, Mapping[str, Sequence[float]]],
     *,
     title: str,
 ) -> Figure:
-    """Systems as rows, a panel a metric: a dot with its interval over the images, rings for training seeds. Notebook 06.
+    """Systems as rows, one panel per metric: a dot with its interval over the images, rings for training seeds.
 
     systems: name -> metric -> interval; all with the same metrics. seeds: name -> metric -> values of all seeds.
     """
     metrics = list(next(iter(systems.values())))
-    figure, axes = new_figure(
-        1, len(metrics), size=(3.7 * len(metrics) + 1.4, 1.9 + 0.46 * len(systems)), sharey=True
-    )
+    size = (3.7 * len(metrics) + 1.4, 1.9 + 0.46 * len(systems))
+    figure, axes = new_figure(1, len(metrics), size=size, sharey=True)
+    line = {"color": PALETTE[0], "lw": 3, "solid_capstyle": "butt"}
+    ring = {"color": "black", "marker": "o", "markerfacecolor": "white", "ls": "", "markersize": 5}
     for ax, metric in zip(axes[0], metrics, strict=True):
         for row, (name, values) in enumerate(systems.items()):
             one = values[metric]
-            ax.plot(
-                [100 * one.low, 100 * one.high], [row, row], color=PALETTE[0], lw=3, solid_capstyle="butt"
-            )
+            ax.plot([100 * one.low, 100 * one.high], [row, row], **line)
             ax.plot(100 * one.value, row, "o", color=PALETTE[0], markersize=8)
             others = [100 * value for value in seeds[name][metric]]
-            ax.plot(
-                others, [row + 0.3] * len(others), "o", color="black", markerfacecolor="white", markersize=5
-            )
+            ax.plot(others, [row + 0.3] * len(others), **ring)
         ax.set(xlabel=f"{metric.replace('_', ' ')} (percent)", ylim=(len(systems) - 0.5, -0.5))
         ax.grid(axis="x", color="0.88")
         ax.set_axisbelow(True)
     axes[0, 0].set_yticks(range(len(systems)), list(systems))
+    interval = "first seed, 95 % of the draws of images"
     handles = [
-        Line2D(
-            [],
-            [],
-            color=PALETTE[0],
-            lw=3,
-            marker="o",
-            markersize=8,
-            label="first seed, 95 % of the draws of images",
-        ),
-        Line2D(
-            [],
-            [],
-            color="black",
-            marker="o",
-            markerfacecolor="white",
-            ls="",
-            markersize=5,
-            label="one training seed",
-        ),
+        Line2D([], [], marker="o", markersize=8, label=interval, **line),
+        Line2D([], [], label="one training seed", **ring),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=11)
     figure.suptitle(title, fontsize=13)
@@ -343,31 +286,26 @@ def leaderboard(
 
 
 def reliability(systems: Mapping[str, dict[str, Any]], *, title: str, columns: int = 3) -> Figure:
-    """Share of cases that are right against the probability that was claimed, a panel a system. Notebook 06.
+    """Share of cases that are right against the probability that was claimed, one panel per system.
 
-    systems: name -> what `evaluation.calibration` returns. The area of a dot grows with its cases.
+    systems: name -> what `report.calibration` returns. The area of a dot grows with its cases.
     """
     rows = -(-len(systems) // columns)
     figure, axes = new_figure(rows, columns, size=(4.1 * columns, 3.9 * rows + 0.4), sharex=True, sharey=True)
-    for k, ax in enumerate(axes.flat):
-        if k >= len(systems):
-            ax.set_axis_off()
-            continue
-        name, found = list(systems.items())[k]
+    for ax in axes.flat[len(systems) :]:
+        ax.set_axis_off()
+    for k, (ax, (name, found)) in enumerate(zip(axes.flat, systems.items(), strict=False)):
         ax.plot([0, 1], [0, 1], color="0.6", linestyle="--")
         bins = found["bins"]
         x, y = [b["probability"] for b in bins], [b["correct"] for b in bins]
         ax.plot(x, y, color=PALETTE[0], lw=1.5)
-        ax.scatter(
-            x, y, s=[20 + 500 * b["cases"] / found["cases"] for b in bins], color=PALETTE[0], alpha=0.75
-        )
+        areas = [20 + 500 * b["cases"] / found["cases"] for b in bins]
+        ax.scatter(x, y, s=areas, color=PALETTE[0], alpha=0.75)
         text = f"claims {found['probability']:.2f}\nright {found['correct']:.2f}\nerror {found['error']:.2f}"
         ax.text(0.04, 0.96, text, fontsize=11, va="top", transform=ax.transAxes)
         ax.set(title=name, xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
-        if k // columns == rows - 1:
-            ax.set_xlabel("probability claimed")
-        if k % columns == 0:
-            ax.set_ylabel("share exactly right")
+        ax.set_xlabel("probability claimed" if k // columns == rows - 1 else "")
+        ax.set_ylabel("share exactly right" if k % columns == 0 else "")
     figure.suptitle(title, fontsize=13)
     return figure
 
@@ -380,23 +318,19 @@ def optimism(
     ylabel: str,
     title: str,
 ) -> Figure:
-    """What the best of k candidates claims where it was chosen (solid), and is worth elsewhere (dashed). Notebook 06.
+    """What the best of k candidates claims where it was chosen (solid), and is worth elsewhere (dashed).
 
     number: k, ascending. reported, worth: who chose -> a value for every k.
     """
-    figure, axes = new_figure(size=(7.5, 4.3))
-    ax = axes[0, 0]
-    for i, name in enumerate(reported):
-        for values, line, what in (
-            (reported[name], LINES[0], "reported"),
-            (worth[name], LINES[1], "on other images"),
-        ):
-            ax.plot(number, values, line, color=PALETTE[i], marker=MARKERS[i], label=f"{name}: {what}")
-    ax.set_xscale("log")
-    ax.set_xticks(number, [str(k) for k in number])
-    ax.minorticks_off()
-    ax.set(xlabel="candidates to choose from", ylabel=ylabel, title=title)
-    ax.legend(frameon=False, fontsize=11, loc="center left", bbox_to_anchor=(1, 0.5))
+    series = {f"{name}: reported": values for name, values in reported.items()}
+    series |= {f"{name}: on other images": worth[name] for name in reported}
+    texts = {"xlabel": "candidates to choose from", "ylabel": ylabel, "title": title}
+    figure = curves(series, x=number, log_x=True, **texts)
+    lines = figure.axes[0].lines
+    for solid, dashed in zip(lines, lines[len(reported) :], strict=False):
+        dashed.set(color=solid.get_color(), marker=solid.get_marker(), linestyle="--")
+    figure.legends[0].remove()
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=11)
     return figure
 
 
@@ -409,7 +343,7 @@ TABLES = {
 
 
 def rows_of(one: dict[str, Any], table: str) -> list[dict[str, Any]]:
-    """A table of one judged system (of `evaluation.report`) as rows with equal keys."""
+    """A table of one judged system (of `report.report`) as rows with equal keys."""
     if table == "metrics":
         return [{"metric": name, **value} for name, value in one["metrics"].items()]
     return one[table]
@@ -417,30 +351,18 @@ def rows_of(one: dict[str, Any], table: str) -> list[dict[str, Any]]:
 
 def as_html(rows: Sequence[dict[str, Any]], sort: str, *, descending: bool = True, most: int = 40) -> str:
     """Rows as an HTML table, sorted by a column; at most so many, with a line that says so."""
-    columns = list(rows[0])
-    known = [row for row in rows if row[sort] is not None]
-    shown = sorted(known, key=lambda row: row[sort], reverse=descending)
-    shown += [row for row in rows if row[sort] is None]
-
-    def cell(value: Any) -> str:
-        text = (
-            "–" if value is None else f"{value:.3f}" if isinstance(value, float) else html.escape(str(value))
-        )
-        return f"<td style='padding:1px 10px;text-align:{'left' if isinstance(value, str) else 'right'}'>{text}</td>"
-
-    head = "".join(f"<th style='padding:1px 10px'>{html.escape(name)}</th>" for name in columns)
-    body = "".join(f"<tr>{''.join(cell(row[name]) for name in columns)}</tr>" for row in shown[:most])
-    rest = f"<p>{len(shown) - most} more rows are not shown.</p>" if len(shown) > most else ""
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{rest}"
+    table = pd.DataFrame(rows).sort_values(sort, ascending=not descending, kind="stable")
+    rest = f"<p>{len(table) - most} more rows are not shown.</p>" if len(table) > most else ""
+    return table.head(most).to_html(index=False, border=0, float_format="%.3f", na_rep="–") + rest
 
 
 def results_browser(result: dict[str, Any]) -> VBox:
-    """Choose a system, a table and the column to sort by; result: of `evaluate.evaluate`. Notebook 06."""
+    """Choose a system, a table and the column to sort by; result: of `evaluate.evaluate`."""
     from ipywidgets import HTML, Checkbox, Dropdown, HBox, VBox
 
     systems = {one["name"]: one for one in result["systems"]}
-    system = Dropdown(options=list(systems), description="system")
-    table = Dropdown(options=[(text, key) for key, text in TABLES.items()], description="table")
+    system = choice("system", list(systems))
+    table = choice("table", [(text, key) for key, text in TABLES.items()])
     sort = Dropdown(description="sort by")
     descending = Checkbox(value=False, description="highest first")
     view = HTML()
@@ -465,17 +387,15 @@ def results_browser(result: dict[str, Any]) -> VBox:
 
 
 def describe(found: SearchTree, vocabulary: Vocabulary) -> str:
-    """What a tree shows, in a sentence or two. Notebook 06."""
+    """What a tree shows, in a sentence or two."""
     names = [", ".join(vocabulary.decode(found.tokens(p))) for p in (found.path(found.best), found.greedy)]
     p, alone = (math.exp(found.branches[i].log_probability) for i in (found.best, found.greedy[-1]))
     text = f"The most probable sequence found is {names[0]} (P = {p:.3g})."
     if found.parting is None:
         return text + " Greedy search finds it, too."
-    text += f" Greedy search says {names[1]} (P = {alone:.3g}): it parts at step {found.parting}"
     left = found.given_up
-    return text + (
-        f", and the beam gives it up at step {left.step}." if left else " and ends as a candidate."
-    )
+    end = f", and the beam gives it up at step {left.step}." if left else " and ends as a candidate."
+    return f"{text} Greedy search says {names[1]} (P = {alone:.3g}): it parts at step {found.parting}{end}"
 
 
 def tree_view(
@@ -486,16 +406,13 @@ def tree_view(
     max_labels: int,
     widest: int = 5,
 ) -> VBox:
-    """Choose a decoder, an image and a width, and see what the beam followed and what it gave up. Notebook 06.
+    """Choose a decoder, an image and a width, and see what the beam followed and what it gave up.
 
     searches: name -> a decoder in eval mode, and the features of the images `records` as it takes them.
     """
-    import ipywidgets
-
     names = vocabulary.decode(range(len(vocabulary) + 2))
-    who = ipywidgets.Dropdown(options=list(searches), description="Decoder")
-    image = ipywidgets.IntSlider(min=1, max=len(records), description="Image", continuous_update=False)
-    width = ipywidgets.IntSlider(value=3, min=1, max=widest, description="Width", continuous_update=False)
+    who, image = choice("Decoder", list(searches)), image_slider(len(records))
+    width = slider("IntSlider", "Width", value=3, min=1, max=widest)
 
     def draw(who: str, image: int, width: int) -> tuple[Figure, str]:
         decoder, features = searches[who]

@@ -1,9 +1,9 @@
-"""The interactive view of a captioner: beam width and temperature. Taught in notebook 07."""
+"""The view of notebook 07: sentences of a captioner by beam width and temperature."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from matplotlib.figure import Figure
@@ -15,6 +15,7 @@ from helpers.decoders.beam import beam
 from helpers.decoders.search import sample
 from helpers.plots import draw_image, new_figure, wrapped
 from helpers.systems.captioner import Captioner
+from lessons.views import figure_view, image_slider, slider
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 def sentences_of(
     system: Captioner, features: Features, *, width: int, temperature: float, seed: int = 0
 ) -> list[tuple[str, float]]:
-    """Sentences for one image and their log-probabilities: the beam's, best first, or draws. Notebook 07.
+    """Sentences for one image and their log-probabilities: the beam's, best first, or samples.
 
     features: of one image, as the encoder gives them. width: K, sentences. temperature: 0 searches with a beam of K;
-    above 0, K sentences are drawn one by one, and their log-probabilities are those of the draw.
+    above 0, K sentences are sampled one by one, and their log-probabilities are those of the sampling.
     """
     one = system.prepare(features)
     options = {"max_steps": system.max_labels + 1, "repeats": True, "never": system.never}
@@ -52,13 +53,12 @@ def sentences_figure(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> tuple[Figure, str]:
-    """An image, the sentences that were found for it, and what people (or the scenes) say of it. Notebook 07.
+    """An image, the sentences that were found for it, and its true captions.
 
     features: of all the images, as the encoder gives them. Other arguments as in `sentences_of`.
     """
-    found = sentences_of(
-        system, features.select(torch.tensor([image])), width=width, temperature=temperature, seed=seed
-    )
+    one = features.select(torch.tensor([image]))
+    found = sentences_of(system, one, width=width, temperature=temperature, seed=seed)
     how = f"{width} drawn at temperature {temperature:g}" if temperature else f"a beam of {width}"
     figure, axes = new_figure(1, 2, size=(10, 4.4), width_ratios=(1, 1.5))
     draw_image(axes[0, 0], open_image(records[image].path), f"image {image + 1}")
@@ -74,28 +74,16 @@ def sentences_figure(
 def sentences_view(
     system: Captioner, records: Sequence[Record], features: Features, *, image: int = 0
 ) -> VBox:
-    """Choose an image, a beam width or a temperature, and read the sentences. Notebook 07.
-
-    Arguments as in `sentences_figure`.
-    """
-    import ipywidgets
-
-    from lessons.views import figure_view
-
-    slow = {"continuous_update": False}
+    """Choose an image, a beam width or a temperature, and read the sentences; see `sentences_figure`."""
     controls = {
-        "image": ipywidgets.IntSlider(value=image + 1, min=1, max=len(records), description="Image", **slow),
-        "width": ipywidgets.IntSlider(value=3, min=1, max=8, description="Sentences", **slow),
-        "temperature": ipywidgets.FloatSlider(
-            value=0, min=0, max=2, step=0.25, description="Temperature", **slow
-        ),
-        "seed": ipywidgets.IntSlider(value=0, min=0, max=20, description="Draw", **slow),
+        "image": image_slider(len(records), image),
+        "width": slider("IntSlider", "Sentences", value=3, min=1, max=8),
+        "temperature": slider("FloatSlider", "Temperature", value=0, min=0, max=2, step=0.25),
+        "seed": slider("IntSlider", "Draw", value=0, min=0, max=20),
     }
 
-    def draw(image: int, width: int, temperature: float, seed: int) -> tuple[Figure, str]:
-        return sentences_figure(
-            system, records, features, image=image - 1, width=width, temperature=temperature, seed=seed
-        )
+    def draw(image: int, **search: Any) -> tuple[Figure, str]:
+        return sentences_figure(system, records, features, image=image - 1, **search)
 
     first, second = [controls["image"], controls["width"]], [controls["temperature"], controls["seed"]]
     return figure_view(draw, controls, rows=[first, second])

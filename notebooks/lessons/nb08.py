@@ -1,11 +1,4 @@
-"""Figures of a label graph: labels on a circle with arrows, and matrices of labels side by side.
-
-Taught in notebook 08. As in `helpers.plots`, every function returns a `matplotlib.figure.Figure`.
-
-Interactive views of labels that know each other: the graph at any threshold, and what each label looks at.
-
-Taught in notebook 08.
-"""
+"""Figures and views of notebook 08: the label graph at any threshold, and where each label looks."""
 
 from __future__ import annotations
 
@@ -13,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import seaborn as sns
 import torch
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Patch
 from scipy.cluster.hierarchy import leaves_list, linkage
@@ -27,17 +18,17 @@ from helpers.data.images import open_image
 from helpers.data.records import Record
 from helpers.encoders.crops import on_image
 from helpers.metrics.localization import GridSize
-from helpers.plots import GREY, PALETTE, SEQUENTIAL, new_figure
+from helpers.plots import GREY, PALETTE, new_figure
 from helpers.systems.classifier import ScoringSystem
-from lessons.nb04 import attention_view
-from lessons.views import figure_view
+from lessons.figures import attention_view
+from lessons.views import choice, figure_view, image_slider, slider
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
 
 
 def circle_order(weights: Tensor) -> list[int]:
-    """The labels 0..C-1 in an order in which those with heavy arrows (C, C) stand together. Notebook 08.
+    """The labels 0..C-1 in an order in which those with heavy arrows (C, C) are neighbours.
 
     Average-linkage clustering with optimal leaf order (Bar-Joseph et al., Bioinformatics 2001): it does not depend on
     chance, and short arrows cross less.
@@ -60,13 +51,13 @@ def label_graph(
     order: Sequence[int] | None = None,
     kinds: Mapping[str, str] | None = None,
     focus: str | None = None,
-    size: float = 8.4,
+    size: float = 7.6,
 ) -> Figure:
-    """Labels on a circle, an arrow i -> j where weights[i, j] is at least the threshold. Notebook 08.
+    """Labels on a circle, and an arrow i -> j for each weights[i, j] of at least the threshold.
 
     names: C. weights: (C, C); the diagonal is left out; the width of an arrow grows with its weight.
-    order: from where at the top clockwise (`circle_order`); keep it while the threshold moves. kinds: name -> kind, a
-    colour each. focus: a label whose arrows alone are drawn in full, the others pale. size: inches.
+    order: clockwise from the top (`circle_order`); keep it while the threshold moves. kinds: name -> kind, a colour
+    each. focus: a label whose arrows alone are drawn in full, the others pale. size: inches.
     Raises ValueError for names and weights that do not fit.
     """
     matrix = np.asarray(weights, dtype=float).copy()
@@ -76,9 +67,8 @@ def label_graph(
         raise ValueError(f"there is no label {focus!r} in this graph")
     np.fill_diagonal(matrix, -np.inf)
     order = circle_order(weights) if order is None else list(order)
-    angle = np.empty(len(names))
-    angle[order] = np.pi / 2 - 2 * np.pi * np.arange(len(names)) / len(names)
-    place = {k: position for position, k in enumerate(order)}
+    place = np.argsort(order)  # of each label on the circle
+    angle = np.pi / 2 - 2 * np.pi * place / len(names)
     at = np.stack([np.cos(angle), np.sin(angle)], axis=1)  # (C, 2)
     figure, axes = new_figure(size=(size, size * 0.97))
     ax = axes[0, 0]
@@ -87,90 +77,43 @@ def label_graph(
     top = max((matrix[i, j] for i, j in edges), default=1.0)
     for i, j in edges:
         shown = focus is None or focus in (names[i], names[j])
-        strength = matrix[i, j] / top if top > 0 else 1.0
-        bend = _bend(place[j] - place[i], len(names))
-        ax.add_patch(
-            FancyArrowPatch(
-                tuple(at[i]), tuple(at[j]), connectionstyle=f"arc3,rad={bend:.3f}", arrowstyle="-|>",
-                mutation_scale=13, shrinkA=5, shrinkB=7, linewidth=0.6 + 2.2 * strength,
-                color=PALETTE[0] if shown else GREY, alpha=0.85 if shown else 0.2, zorder=2 if shown else 1,
-            )
-        )  # fmt: skip
+        style = {"color": PALETTE[0], "alpha": 0.85, "zorder": 2}
+        if not shown:
+            style = {"color": GREY, "alpha": 0.2, "zorder": 1}
+        style["linewidth"] = 0.6 + 2.2 * (matrix[i, j] / top if top > 0 else 1.0)
+        style |= {"arrowstyle": "-|>", "mutation_scale": 13, "shrinkA": 5, "shrinkB": 7}
+        bend = f"arc3,rad={_bend(int(place[j] - place[i]), len(names)):.3f}"
+        ax.add_patch(FancyArrowPatch(tuple(at[i]), tuple(at[j]), connectionstyle=bend, **style))
     groups = list(dict.fromkeys(kinds.values())) if kinds else []
     colours = dict(zip(groups, PALETTE[1:], strict=False))
     for k, name in enumerate(names):
         colour = colours[kinds[name]] if kinds and name in kinds else PALETTE[1]
-        ax.scatter(
-            *at[k], s=90, color=colour if k in linked else "white", edgecolor=colour, linewidth=2, zorder=3
-        )
+        face = colour if k in linked else "white"
+        ax.scatter(*at[k], s=90, color=face, edgecolor=colour, linewidth=2, zorder=3)
         degrees = float(np.degrees(angle[k])) % 360
         left = 90 < degrees < 270
-        ax.text(
-            *(at[k] * 1.06), name, fontsize=12, rotation=degrees - 180 if left else degrees, rotation_mode="anchor",
-            ha="right" if left else "left", va="center", fontweight="bold" if name == focus else "normal",
-        )  # fmt: skip
+        style = {"rotation": degrees - 180 if left else degrees, "ha": "right" if left else "left"}
+        style["fontweight"] = "bold" if name == focus else "normal"
+        ax.text(*(at[k] * 1.06), name, fontsize=12, va="center", rotation_mode="anchor", **style)
     ax.set(xlim=(-1.42, 1.42), ylim=(-1.42, 1.42), title=title, aspect="equal")
     ax.set_axis_off()
     if colours:
         handles = [Patch(color=colour, label=group) for group, colour in colours.items()]
-        figure.legend(
-            handles=handles, frameon=False, ncols=len(handles), loc="outside lower center", fontsize=12
-        )
+        legend = {"frameon": False, "loc": "outside lower center", "fontsize": 12}
+        figure.legend(handles=handles, ncols=len(handles), **legend)
     return figure
 
 
 def _bend(steps: int, count: int) -> float:
     """How much an arrow over so many steps clockwise of `count` is bent, as `arc3` takes it.
 
-    Arrows between labels that stand near each other bend inwards, clear of the labels between them, and there and back
-    by different amounts; long ones hardly.
+    Arrows between labels that are near each other bend inwards, clear of the labels between them, and there and back by
+    different amounts; long ones hardly.
     """
     steps = steps % count
     clockwise = steps <= count / 2
     near = max(0.0, 1 - (min(steps, count - steps) - 1) / (count / 4))
     return 0.18 + 0.75 * near if clockwise else 0.18 - 0.55 * near
-
-
-def label_matrices(
-    panels: Mapping[str, Tensor],
-    names: Sequence[str],
-    *,
-    colour_label: str,
-    xlabel: str = "",
-    ylabel: str = "",
-    highest: float | None = None,
-    power: float = 1.0,
-    columns: int | None = None,
-    side: float = 5.6,
-) -> Figure:
-    """Matrices of labels (C, C) beside each other with one colour scale from 0; side of one in inches. Notebook 08.
-
-    panels: title -> matrix. power: of the colour scale; 1/2 tells small weights apart. columns: of panels (default: one
-    row of them). Raises ValueError for a matrix of another size.
-    """
-    for title, matrix in panels.items():
-        if tuple(matrix.shape) != (len(names), len(names)):
-            raise ValueError(f"{title}: {len(names)} names, but a matrix of {tuple(matrix.shape)}")
-    columns = columns or len(panels)
-    rows = -(-len(panels) // columns)
-    figure, axes = new_figure(rows, columns, size=(side * columns + 1.9, side * rows + 1.4))
-    for ax in axes.flat[len(panels) :]:
-        ax.set_axis_off()
-    highest = max(float(matrix.max()) for matrix in panels.values()) if highest is None else highest
-    norm = PowerNorm(power, vmin=0, vmax=highest)
-    for k, (ax, (title, matrix)) in enumerate(zip(axes.flat, panels.items(), strict=False)):
-        first, lowest = k % columns == 0, k + columns >= len(panels)
-        sns.heatmap(
-            np.asarray(matrix, dtype=float), ax=ax, cmap=SEQUENTIAL, norm=norm, square=True, cbar=False,
-            xticklabels=list(names) if lowest else False, yticklabels=list(names) if first else False,
-        )  # fmt: skip
-        ax.tick_params(axis="x", rotation=90, labelsize=11)
-        ax.tick_params(axis="y", rotation=0, labelsize=11)
-        ax.set(title=title, xlabel=xlabel if lowest else "", ylabel=ylabel if first else "")
-    bar = figure.colorbar(axes.flat[0].collections[0], ax=list(axes.flat), fraction=0.03, pad=0.02)
-    bar.set_label(colour_label, fontsize=12)
-    bar.ax.tick_params(labelsize=11)
-    return figure
 
 
 def graph_figure(
@@ -182,18 +125,13 @@ def graph_figure(
     order: Sequence[int] | None = None,
     kinds: Mapping[str, str] | None = None,
 ) -> tuple[Figure, str]:
-    """The arrows i -> j with prior[i, j] = P(j | i) of at least the threshold, and a sentence. Notebook 08.
-
-    Arguments as in `graph_plots.label_graph`.
-    """
+    """The arrows i -> j with prior[i, j] = P(j | i) of at least the threshold, and a sentence; see `label_graph`."""
     title = f"arrows: P(to | from) of at least {threshold:g}"
-    figure = label_graph(
-        names, prior, threshold=threshold, title=title, focus=focus, order=order, kinds=kinds
-    )
+    options = {"title": title, "focus": focus, "order": order, "kinds": kinds}
+    figure = label_graph(names, prior, threshold=threshold, **options)
     edges = (prior >= threshold).fill_diagonal_(False)
-    alone = [
-        name for name, linked in zip(names, (edges | edges.T).any(0).tolist(), strict=True) if not linked
-    ]
+    linked = (edges | edges.T).any(0).tolist()
+    alone = [name for name, has_arrow in zip(names, linked, strict=True) if not has_arrow]
     count = int(edges.sum())
     text = f"{count} arrow{'' if count == 1 else 's'}; without any: {', '.join(alone) or 'none'}."
     if focus is not None:
@@ -208,27 +146,15 @@ def graph_figure(
 def graph_explorer(
     names: Sequence[str], prior: Tensor, *, threshold: float = 0.4, kinds: Mapping[str, str] | None = None
 ) -> VBox:
-    """Move the threshold of the label graph, and pick out a label. Notebook 08; arguments as in `graph_figure`."""
-    import ipywidgets
-
+    """Move the threshold of the label graph, and pick out a label; arguments as in `graph_figure`."""
     order = circle_order(prior)
-    wide = {"description_width": "initial"}
-    slider = ipywidgets.FloatSlider(
-        value=threshold,
-        min=0.05,
-        max=1.0,
-        step=0.05,
-        description="Threshold",
-        continuous_update=False,
-        style=wide,
-    )
-    options = [("all labels", None), *((name, name) for name in sorted(names))]
-    focus = ipywidgets.Dropdown(options=options, description="Label", style=wide)
+    level = slider("FloatSlider", "Threshold", value=threshold, min=0.05, max=1.0, step=0.05)
+    focus = choice("Label", [("all labels", None), *((name, name) for name in sorted(names))])
 
     def draw(threshold: float, focus: str | None) -> tuple[Figure, str]:
         return graph_figure(names, prior, threshold=threshold, focus=focus, order=order, kinds=kinds)
 
-    return figure_view(draw, {"threshold": slider, "focus": focus}, rows=[[slider, focus]])
+    return figure_view(draw, {"threshold": level, "focus": focus}, rows=[[level, focus]])
 
 
 def look_figure(
@@ -242,7 +168,7 @@ def look_figure(
     crops: int = 0,
     bars: int = 6,
 ) -> tuple[Figure, str]:
-    """What one label looks at in an image, and the labels with the highest scores. Notebook 08.
+    """Where one label looks in an image, and the labels with the highest scores.
 
     system: with a `LabelDecoder`, in eval mode. features: of the records, as from the encoder (N images). cells: (h, w) of
     a view of the encoder, crops: its level. Returns the figure and a sentence.
@@ -256,7 +182,6 @@ def look_figure(
     picture = on_image(tokens, crops, cells)  # (h * level, w * level)
     best = scores.argsort(descending=True, stable=True)[:bars].tolist()
     shown = best if k in best else [*best[:-1], k]
-    present = label in record.labels
     figure = attention_view(
         open_image(record.path),
         picture.flatten(),
@@ -267,7 +192,8 @@ def look_figure(
         value="score",
         boxes=[box for box in record.boxes if box.label == label],
     )
-    text = f"{label} is {'' if present else 'not '}in the picture; its score is {float(scores[k]):.2f}. "
+    present = "" if label in record.labels else "not "
+    text = f"{label} is {present}in the picture; its score is {float(scores[k]):.2f}. "
     text += f"Its largest weight is {float(tokens.max()):.2f}, equal ones would be {1 / len(tokens):.3f}."
     if crops:
         whole = float(tokens[-cells[0] * cells[1] :].sum())
@@ -284,19 +210,9 @@ def look_explorer(
     image: int = 0,
     crops: int = 0,
 ) -> VBox:
-    """Choose an image and a label, and see where the label looks, whether it is there or not. Notebook 08.
-
-    Arguments as in `look_figure`.
-    """
-    import ipywidgets
-
-    wide = {"description_width": "initial"}
-    position = ipywidgets.IntSlider(
-        value=image + 1, min=1, max=len(records), description="Image", continuous_update=False
-    )
-    names = system.vocabulary.labels
-    first = records[image].labels[0] if records[image].labels else names[0]
-    label = ipywidgets.Dropdown(options=sorted(names), value=first, description="Label", style=wide)
+    """Choose an image and a label, and see where the label looks, present or not; see `look_figure`."""
+    position, names = image_slider(len(records), image), sorted(system.vocabulary.labels)
+    label = choice("Label", names, next(iter(records[image].labels), None))
 
     def draw(image: int, label: str) -> tuple[Figure, str]:
         return look_figure(system, records, features, cells, image=image - 1, label=label, crops=crops)

@@ -1,25 +1,22 @@
-"""Interactive views of the notebooks: controls above a picture that `helpers.plots` draws.
+"""Interactive views of the notebooks: controls above a picture that a lesson draws.
 
-`figure_view` is what they have in common. The picture is a PNG inside an image widget, so that a view needs no state
-of pyplot, leaves nothing behind and is saved with the notebook. Under each view a notebook shows the same as a static
-figure, for pages where nothing runs.
+The picture is a PNG inside an image widget, so that a view needs no state of pyplot, leaves nothing behind and is saved
+with the notebook. Under each view a notebook shows the same as a static figure, for pages where nothing runs.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
 from helpers import plots
-from helpers.scenes.write import draw_scene
-from helpers.training.annotate import name_labels, predict_images
-from helpers.training.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
-    from ipywidgets import VBox, Widget
+    from ipywidgets import Button, Dropdown, IntSlider, Label, VBox, Widget
 
 
 def figure_view(
@@ -32,12 +29,12 @@ def figure_view(
 
     Args:
         draw: called with the value of every control by name; returns the figure and a sentence that says what it
-            shows, which stands above it and serves those who cannot see it. What it raises is shown there, too.
+            shows, which is written above it for those who cannot see it. An exception is shown there as well.
         controls: the widgets whose `value` counts, by name.
-        rows: all widgets, as they stand on the screen; some (buttons) may be no controls.
+        rows: all widgets, row by row on the screen; some (buttons) may be no controls.
 
     Returns:
-        The view, with attributes `controls`, `sentence` and `picture` for tests. Used by every notebook.
+        The view, with attributes `controls`, `sentence` and `picture` for tests.
     """
     import ipywidgets
 
@@ -65,32 +62,69 @@ def figure_view(
     return view
 
 
-def scene_labeller_figure(checkpoint: Checkpoint, number: int) -> tuple[Figure, str]:
-    """Scene `number` of the test seed as a trained model labels it, right and wrong told apart. Notebook 00.
-
-    Returns the figure and a sentence with the labels that were missed.
-    """
-    scene = draw_scene(0, split="test", index=number, size=256)
-    named = name_labels(predict_images(checkpoint, [scene.image]), checkpoint)[0]
-    missed = [label for label in scene.labels if label not in named.labels]
-    right = [label in scene.labels for label in named.labels]
-    figure = plots.labelled_image(
-        scene.image, named.labels, named.probabilities, title=f"scene {number}", right=right
-    )
-    wrong = [label for label, ok in zip(named.labels, right, strict=True) if not ok]
-    text = f"Named {len(named.labels)}, {sum(right)} of them right."
-    text += f" Wrong: {', '.join(wrong)}." if wrong else ""
-    text += f" Missed: {', '.join(missed)}." if missed else ""
-    return figure, text
-
-
-def scene_labeller(checkpoint: Checkpoint, *, count: int = 2000) -> VBox:
-    """Choose one of `count` scenes by its number; it is drawn and labelled on the spot. Notebook 00."""
+def slider(kind: str, name: str, **options: Any) -> Widget:
+    """A slider of ipywidgets that acts when it is let go; kind: such as "IntSlider"."""
     import ipywidgets
 
-    number = ipywidgets.IntSlider(max=count - 1, value=7, description="Scene", continuous_update=False)
-    another = ipywidgets.Button(description="Another one", icon="random")
-    another.on_click(lambda _: setattr(number, "value", (number.value * 7 + 11) % count))
-    return figure_view(
-        lambda number: scene_labeller_figure(checkpoint, number), {"number": number}, rows=[[number, another]]
-    )
+    style = {"description_width": "initial"}
+    return getattr(ipywidgets, kind)(description=name, continuous_update=False, style=style, **options)
+
+
+def image_slider(count: int, image: int = 0) -> IntSlider:
+    """A slider over images 1 to count; image: the one at first, counted from 0."""
+    return slider("IntSlider", "Image", value=image + 1, min=1, max=count)
+
+
+def choice(name: str, options: Sequence[Any], value: Any = None) -> Dropdown:
+    """A drop-down list of values, or of (text, value); value: the one at first, None for the first."""
+    import ipywidgets
+
+    style = {"description_width": "initial"}
+    first = {} if value is None else {"value": value}
+    return ipywidgets.Dropdown(options=options, description=name, style=style, **first)
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What a reader has set by hand: place -> value; a sentence of it (a control); the button that drops it all."""
+
+    values: dict[Any, Any]
+    chosen: Label
+    again: Button
+
+
+def edits_by_hand(
+    place: Widget, editor: Widget, *, own: Callable[[Any], Any], tell: Callable[[dict], str], image: Widget
+) -> Edits:
+    """Let a reader set a value in `editor` at the place that is selected in `place`, at several places in turn.
+
+    Edits stay while the reader goes to other places. They are dropped with another `image` or the button. To be called
+    before `figure_view` observes these controls: what it draws must be settled.
+
+    own: place -> the value there without an edit; setting it takes an edit back. tell: edits -> a sentence.
+    """
+    import ipywidgets
+
+    again = ipywidgets.Button(description="Start again", icon="refresh")
+    edits = Edits({}, ipywidgets.Label(), again)
+
+    def edit(_: object = None) -> None:
+        edits.values.pop(place.value, None)
+        if editor.value != own(place.value):
+            edits.values[place.value] = editor.value
+        edits.chosen.value = tell(edits.values)
+
+    def follow(_: object = None) -> None:
+        editor.value = edits.values.get(place.value, own(place.value))
+
+    def restart(_: object = None) -> None:
+        edits.values.clear()
+        follow()
+        edits.chosen.value = tell(edits.values)
+
+    restart()
+    editor.observe(edit, names="value")
+    place.observe(follow, names="value")
+    image.observe(restart, names="value")
+    again.on_click(restart)
+    return edits

@@ -1,4 +1,4 @@
-"""How every exercise is checked and reported, and the exercise of notebook 00; those of the others have their own files."""
+"""How every exercise is checked and reported."""
 
 from __future__ import annotations
 
@@ -10,33 +10,9 @@ from typing import Any
 import pytest
 import torch
 from lessons import checks
+from lessons.exercises.nb00 import check_set_f1
 
 Check = Callable[[Any], bool]
-
-
-def verdict(check: Check, answer: Any, capsys: pytest.CaptureFixture[str]) -> tuple[bool, str]:
-    """Whether the check passes, and what it prints."""
-    capsys.readouterr()
-    passed = check(answer)
-    return passed, capsys.readouterr().out
-
-
-def passes(check: Check, answer: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """Assert that an answer is found right, and that this is said once."""
-    passed, printed = verdict(check, answer, capsys)
-    assert passed is True, printed
-    assert ": OK. " in printed and printed.count("\n") == 1
-
-
-def fails(check: Check, answer: Any, capsys: pytest.CaptureFixture[str], hint: str) -> str:
-    """Assert that an answer is found wrong, with what was found, what was expected and a hint with these words."""
-    passed, printed = verdict(check, answer, capsys)
-    assert passed is False
-    assert "not right yet" in printed
-    for part in ("found:", "expected:", "hint:"):
-        assert part in printed
-    assert hint in printed.split("hint:")[1], printed
-    return printed
 
 
 @checks.exercise("Exercise 0: doubling")
@@ -71,54 +47,50 @@ ALL_CHECKS = [
     [None, ..., NotImplemented, lambda *_: None, lambda *_: ..., lambda *_: NotImplemented],
 )
 @pytest.mark.parametrize("check", [check_double, *ALL_CHECKS])
-def test_a_starter_is_not_solved_yet_and_does_not_raise(
-    check: Check, starter: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    passed, printed = verdict(check, starter, capsys)
+def test_a_starter_is_not_solved_yet_and_does_not_raise(check, starter, verdict) -> None:
+    passed, printed = verdict(check, starter)
     assert passed is False
     assert "not solved yet" in printed and "expected:" not in printed
 
 
 @pytest.mark.parametrize("check", ALL_CHECKS)
-def test_every_check_says_what_it_wants_and_for_which_notebook(check: Check) -> None:
-    assert "Notebook 0" in (check.__doc__ or "")
+def test_errors_and_nonsense_are_reported(check: Check, fails, verdict) -> None:
+    fails(check, lambda *arguments: 1 / 0, "1 / 0")
+    passed, printed = verdict(check, lambda *arguments: "nonsense")
+    assert passed is False and "not right yet" in printed
 
 
 @pytest.mark.parametrize("starter", [not_written, not_implemented])
-def test_functions_as_notebooks_have_them_are_not_solved_yet(
-    starter: Callable, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert "not solved yet" in verdict(check_double, starter, capsys)[1]
+def test_functions_as_notebooks_have_them_are_not_solved_yet(starter, verdict) -> None:
+    assert "not solved yet" in verdict(check_double, starter)[1]
 
 
-def test_a_report_says_what_was_given_found_and_expected(capsys: pytest.CaptureFixture[str]) -> None:
-    passes(check_double, lambda number: 2 * number, capsys)
-    printed = fails(check_double, lambda number: number**2, capsys, "Multiply by two.")
+def test_a_report_says_what_was_given_found_and_expected(passes, fails) -> None:
+    passes(check_double, lambda number: 2 * number)
+    printed = fails(check_double, lambda number: number**2, "Multiply by two.")
     assert "number = 3" in printed and "found:    9" in printed and "expected: 6" in printed
 
 
-def test_an_error_in_the_answer_is_reported_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_in_the_answer_is_reported_with_its_line(fails) -> None:
     def broken(number: int) -> float:
         return number / 0
 
-    printed = fails(check_double, broken, capsys, "return number / 0")
+    printed = fails(check_double, broken, "return number / 0")
     assert "ZeroDivisionError: division by zero" in printed and "number = 3" in printed
 
 
-def test_a_wrong_number_of_arguments_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "TypeError" in fails(
-        check_double, lambda: 3, capsys, "must take one argument, in this order: number."
-    )
+def test_a_wrong_number_of_arguments_is_reported(fails) -> None:
+    assert "TypeError" in fails(check_double, lambda: 3, "must take one argument, in this order: number.")
     hint = "must take 2 arguments, in this order: named, truth."
-    assert "passed.values" not in fails(checks.check_set_f1, lambda named: 0.5, capsys, hint)
+    assert "passed.values" not in fails(check_set_f1, lambda named: 0.5, hint)
 
 
-def test_a_wrong_call_inside_the_answer_is_reported_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    fails(check_double, lambda number: len(), capsys, "len()")
+def test_a_wrong_call_inside_the_answer_is_reported_with_its_line(fails) -> None:
+    fails(check_double, lambda number: len(), "len()")
 
 
-def test_a_result_instead_of_a_function_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    fails(check_double, 6, capsys, "the function itself")
+def test_a_result_instead_of_a_function_is_reported(fails) -> None:
+    fails(check_double, 6, "the function itself")
 
 
 def test_a_bug_in_the_check_itself_is_raised() -> None:
@@ -139,48 +111,70 @@ def test_a_bug_in_the_check_itself_is_raised() -> None:
         ({"a": 1}, lambda x: x.update(a=2)),
     ],
 )
-def test_a_changed_argument_is_reported(
-    argument: Any, change: Callable[[Any], Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_changed_argument_is_reported(argument, change, passes, fails) -> None:
     @checks.exercise("change")
     def check_change(answer: Any) -> str:
         checks.ask(answer, thing=argument)
         return "Fine."
 
-    passes(check_change, lambda thing: 1, capsys)
-    fails(check_change, lambda thing: change(thing) or 1, capsys, "work on a copy")
-    passes(check_change, lambda thing: 1, capsys)  # the check's own argument is still as it was
+    passes(check_change, lambda thing: 1)
+    fails(check_change, lambda thing: change(thing) or 1, "work on a copy")
+    passes(check_change, lambda thing: 1)  # the check's own argument is still as it was
 
 
 @pytest.mark.parametrize(
     ("a", "b", "equal"),
     [
         ([1, (2.0, "x")], [1, (2.0, "x")], True),
-        ([1, 2], (1, 2), False),
-        (1, True, False),
+        ([1, 2], [1, 3], False),
+        ([1, 2], [1, 2, 3], False),
         (torch.tensor([1]), torch.tensor([1]), True),
         (torch.tensor([1]), torch.tensor([1.0]), False),
-        (torch.tensor([1]), torch.tensor([[1]]), False),
+        (torch.tensor([1, 1]), torch.tensor([[1, 1]]), False),
         (torch.tensor([1]), [1], False),
         ([torch.tensor([1.0])], [torch.tensor([2.0])], False),
     ],
 )
-def test_same_is_strict_about_types_and_shapes(a: Any, b: Any, equal: bool) -> None:
+def test_same_compares_shapes_and_dtypes(a: Any, b: Any, equal: bool) -> None:
     assert checks.same(a, b) is equal and checks.same(b, a) is equal
 
 
 def test_same_within_a_tolerance() -> None:
     for a, b in ((1.0, 1.001), (torch.tensor([1.0]), torch.tensor([1.001])), ([0.5, 1.0], [0.5, 1.001])):
-        assert checks.same(a, b, tolerance=0.01)
-        assert not checks.same(a, b, tolerance=0.0001) and not checks.same(a, b)
+        assert checks.same(a, b, 0.01)
+        assert not checks.same(a, b, 0.0001) and not checks.same(a, b)
+    assert checks.same(1000.1, 1000.0, 0.001), "relative to what is larger than 1"
+    assert not checks.same(torch.tensor(float("nan")), torch.tensor(1.0), 0.1)
 
 
-def test_a_known_slip_is_refused_with_its_hint_unless_it_gives_what_is_right() -> None:
-    checks.Call("x = 2", 4.0).refuse({"squared": 4.0, "halved": 1.0}, expected=4.0)
+@pytest.mark.parametrize(
+    ("found", "expected", "alike"),
+    [
+        ((1, torch.tensor(2.0)), (1.0, 2.0), True),
+        ([torch.tensor([1]), 3], (torch.tensor([1, 2]), 4), True),
+        ((1, 2, 3), (1.0, 2.0), False),
+        (True, 1.0, False),
+        (torch.tensor([1.0, 2.0]), 1.0, False),
+        (torch.tensor([1.0, 2.0]), torch.tensor(1.0), False),
+        (torch.tensor(True), True, True),
+        (1, True, False),
+        (2.0, 2, False),
+        ((1, 2), [1, 2], False),
+    ],
+)
+def test_the_form_of_an_answer(found: Any, expected: Any, alike: bool) -> None:
+    assert checks.alike(found, expected) is alike
+
+
+def test_a_known_slip_is_named_unless_it_gives_what_is_right() -> None:
+    slips = {"squared": 4.0, "cubed": 8.0}
+    checks.Call("x = 2", 4.0).compare(4.0, slips=slips, hint="")
     with pytest.raises(checks.Mistake, match=r"found: +8\.0\n.*expected: +4\.0\n.*hint: +cubed"):
-        checks.Call("x = 2", 8.0).refuse({"squared": 4.0, "cubed": 8.0}, expected=4.0)
+        checks.Call("x = 2", 8.0).compare(4.0, slips=slips, hint="")
     with pytest.raises(checks.Mistake, match="cubed"):
-        checks.Call("x = 2", 7.9).refuse({"cubed": 8.0}, expected=4.0, alike=lambda a, b: abs(a - b) < 0.5)
+        checks.Call("x = 2", 7.9).compare(4.0, slips=slips, hint="", tolerance=0.05)
+    with pytest.raises(checks.Mistake, match="Return one number"):
+        checks.Call("x = 2", "4").compare(4.0, slips=slips, hint="", form="Return one number.")
 
 
 def test_values_are_described_in_a_line() -> None:
@@ -211,43 +205,3 @@ def test_a_report_shows_enough_digits_to_tell_found_from_expected(value, expecte
         checks.Call("", value).expect(False, expected=expected, hint="")
     found, wanted = (line.split(":")[1].strip() for line in str(caught.value).splitlines())
     assert found != wanted
-
-
-def set_f1(named, truth, *, slip=""):
-    """The solution of notebook 00's exercise, and what usual slips make of it."""
-    if not named and not truth and slip != "both empty":
-        return 1.0
-    right = len(named & truth)
-    if slip == "accuracy":
-        return right / max(1, len(named | truth))
-    precision = right / (len(named) if slip == "0/0" else max(1, len(named)))
-    recall = right / max(1, len(truth))
-    if slip == "plain mean":
-        return (precision + recall) / 2
-    if slip == "precision":
-        return precision
-    return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
-
-
-def test_set_f1_takes_right_answers(capsys: pytest.CaptureFixture[str]) -> None:
-    passes(checks.check_set_f1, set_f1, capsys)
-
-    def from_counts(named, truth):
-        return 2 * len(named & truth) / (len(named) + len(truth)) if named or truth else 1
-
-    passes(checks.check_set_f1, from_counts, capsys)
-    passes(checks.check_set_f1, lambda named, truth: torch.tensor(from_counts(named, truth)).double(), capsys)
-
-
-@pytest.mark.parametrize(
-    ("slip", "hint"),
-    [
-        ("plain mean", "P = 1/2, R = 1/3"),
-        ("precision", "P = 1/2, R = 1/3"),
-        ("accuracy", "P = 1/2, R = 1/3"),
-        ("both empty", "perfectly right"),
-        ("0/0", "The error comes from the line"),
-    ],
-)
-def test_set_f1_finds_slips(slip: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
-    fails(checks.check_set_f1, lambda named, truth: set_f1(named, truth, slip=slip), capsys, hint)

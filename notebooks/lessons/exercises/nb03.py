@@ -1,4 +1,4 @@
-"""Automatic checks of notebook 03's exercises; how a check works is told in `lessons.checks`."""
+"""Checks of notebook 03's exercises; how a check works is explained in `lessons.checks`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lessons.checks import Call, ask, exercise, same
+from lessons.checks import Call, ask, exercise
 
 
 @exercise("Exercise 1: a step of an LSTM")
 def check_lstm_step(answer: Any) -> str:
-    """`step(x (B, E), h (B, H), c (B, H), weight (4H, E+H), bias (4H,), alive (B,) bool) -> h, c`. Notebook 03."""
+    """`step(x (B, E), h (B, H), c (B, H), weight (4H, E+H), bias (4H,), alive (B,) bool) -> h, c`."""
     generator = torch.Generator().manual_seed(0)
     for batch, inputs, units in ((2, 3, 2), (5, 4, 3)):
         shapes = {"x": (batch, inputs), "h": (batch, units), "c": (batch, units)}
@@ -25,40 +25,37 @@ def check_lstm_step(answer: Any) -> str:
             expected = _lstm_step(*given.values(), alive)
             call = ask(answer, **given, alive=alive)
             hint = "Return two tensors, the next h and the next c, of the shape (B, H) that h and c have."
-            pair = isinstance(call.value, tuple | list) and len(call.value) == 2
-            right = pair and all(
-                isinstance(a, Tensor) and a.shape == b.shape
-                for a, b in zip(call.value, expected, strict=True)
-            )
-            call.expect(right, expected=expected, hint=hint)
-            call.refuse(
-                _wrong_lstm_steps(*given.values(), alive),
-                expected=expected,
-                alike=lambda a, b: same(tuple(a), b, tolerance=1e-5),
-            )
+            call.check_form(expected, hint)
+            shapes_fit = all(a.shape == b.shape for a, b in zip(call.value, expected, strict=True))
+            call.expect(shapes_fit, expected=expected, hint=hint)
             hint = "z = [x, h] W^T + b has four parts: i, f, g, o. c = sigma(f) c + sigma(i) tanh(g), h = sigma(o) tanh(c)."
             if not alive.all():
                 hint = "Where alive is False, h and c come back as they were given; all other rows make the step."
-            call.expect(same(tuple(call.value), expected, tolerance=1e-5), expected=expected, hint=hint)
+            slips = _wrong_lstm_steps(*given.values(), alive)
+            call.compare(expected, slips=slips, hint=hint, tolerance=1e-5)
     return "The gates are right, and a sequence that has ended keeps its state."
 
 
 def _lstm_step(
     x: Tensor, h: Tensor, c: Tensor, weight: Tensor, bias: Tensor, alive: Tensor
 ) -> tuple[Tensor, Tensor]:
-    i, f, g, o = (torch.cat([x, h], 1) @ weight.T + bias).chunk(4, dim=1)
-    new_c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    new_h = o.sigmoid() * new_c.tanh()
+    new_h, new_c, _ = _cell(x, h, c, weight, bias)
     return torch.where(alive[:, None], new_h, h), torch.where(alive[:, None], new_c, c)
+
+
+def _cell(
+    x: Tensor, h: Tensor, c: Tensor, weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    i, f, g, o = parts = (torch.cat([x, h], 1) @ weight.T + bias).chunk(4, dim=1)
+    new_c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * new_c.tanh(), new_c, parts
 
 
 def _wrong_lstm_steps(
     x: Tensor, h: Tensor, c: Tensor, weight: Tensor, bias: Tensor, alive: Tensor
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """What the usual slips give, by the hint that names them."""
-    i, f, g, o = (torch.cat([x, h], 1) @ weight.T + bias).chunk(4, dim=1)
-    new_c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    new_h = o.sigmoid() * new_c.tanh()
+    new_h, new_c, (i, f, g, o) = _cell(x, h, c, weight, bias)
     keep = alive[:, None]
 
     def kept(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,7 +79,7 @@ def _wrong_lstm_steps(
 
 @exercise("Exercise 2: greedy decoding")
 def check_greedy(answer: Any) -> str:
-    """`decode(step, state, start, stop, max_labels) -> list of ids`, best label first, none twice. Notebook 03.
+    """`decode(step, state, start, stop, max_labels) -> list of ids`, best label first, none twice.
 
     `step(token, state) -> (scores (V,), state)`, where V - 1 is `stop`.
     """
@@ -93,22 +90,19 @@ def check_greedy(answer: Any) -> str:
         expected = _greedy(_Script(script), (), start, stop, most)
         step = _Script(script)
         call = ask(answer, step=step, state=(), start=start, stop=stop, max_labels=most)
-        call.expect(isinstance(call.value, list), expected=expected, hint="The answer is a list of ids.")
+        call.check_form(expected, "The answer is a list of ids.")
         found = [int(token) for token in call.value]
         call.expect(stop not in found, expected=expected, hint="<stop> ends the list and is not in it.")
         goes_on = len(expected) < most and found[: len(expected)] == expected != found
-        call.expect(
-            not goes_on, expected=expected, hint="It goes on after <stop> has won: end the list there."
-        )
+        after = "It goes on after <stop> has won: end the list there."
+        call.expect(not goes_on, expected=expected, hint=after)
         twice = "A label is named twice: what has been named must not win again (set its score to -inf)."
         call.expect(len(set(found)) == len(found), expected=expected, hint=twice)
         call.expect(found == expected, expected=expected, hint=hint)
+        mine = "The scores belong to the decoder, and your function writes into them: work on a copy."
         for handed, written in step.handed_out:
-            mine = "The scores belong to the decoder, and your function writes into them: work on a copy."
-            unhurt = torch.equal(handed, torch.tensor(written, dtype=torch.float32))
-            Call("the scores of a step, after your function", handed).expect(
-                unhurt, expected=torch.tensor(written, dtype=torch.float32), hint=mine
-            )
+            after = Call("the scores of a step, after your function", handed)
+            after.compare(torch.tensor(written, dtype=torch.float32), hint=mine)
     return "It feeds back what it says, names nothing twice, and knows when to stop."
 
 
@@ -187,13 +181,9 @@ _GREEDY_CASES: list[tuple[dict[tuple[int, ...], list[float]], int, str]] = [
 ]  # fmt: skip
 
 
-def _close(a: Any, b: Tensor) -> bool:
-    return torch.allclose(torch.as_tensor(a).float(), b, atol=1e-5)
-
-
 @exercise("Exercise 3: the masked loss")
 def check_sequence_loss(answer: Any) -> str:
-    """`loss(logits (B, T, V), targets (B, T), lengths (B,)) -> scalar`, mean over labels and one stop. Notebook 03."""
+    """`loss(logits (B, T, V), targets (B, T), lengths (B,)) -> scalar`, mean over labels and one stop."""
     generator = torch.Generator().manual_seed(0)
     stop = 4
     for lengths, steps in (([2, 3], 4), ([3, 0, 1], 4), ([0, 0], 2), ([1, 2], 5)):
@@ -204,13 +194,9 @@ def check_sequence_loss(answer: Any) -> str:
         cost = -logits.log_softmax(-1).gather(2, targets[..., None]).squeeze(2)  # (B, T)
         counts = torch.arange(steps) <= sizes[:, None]
         labels_only = torch.arange(steps) < sizes[:, None]
-        expected = cost[counts].mean()
+        expected = float(cost[counts].mean())
         call = ask(answer, logits=logits, targets=targets, lengths=sizes)
-        found = torch.as_tensor(call.value)
-        call.expect(
-            found.ndim == 0, expected=expected, hint="Return one number: a tensor without dimensions."
-        )
-        wrong = {
+        slips = {
             "The padding counts, too: only the first lengths + 1 steps of an image may.": cost.mean(),
             "<stop> does not count: an image has lengths + 1 steps, or it never learns to stop.": cost[labels_only].mean(),
             "This is the sum. Divide by the number of steps that count.": cost[counts].sum(),
@@ -222,7 +208,8 @@ def check_sequence_loss(answer: Any) -> str:
             "Take the logarithm of the softmax, not the logits themselves.":
                 -logits.gather(2, targets[..., None]).squeeze(2)[counts].mean(),
         }  # fmt: skip
-        call.refuse(wrong, expected=expected, alike=_close)
+        slips = {words: float(value) for words, value in slips.items()}
+        form = "Return one number: a tensor without dimensions."
         hint = "Mean of -log softmax(logits)[target] over the first lengths + 1 steps of every image."
-        call.expect(_close(found, expected), expected=expected, hint=hint)
+        call.compare(expected, form=form, slips=slips, hint=hint, tolerance=1e-5)
     return "Every label and one <stop> an image count, and the padding is left out."

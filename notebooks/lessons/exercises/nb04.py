@@ -1,4 +1,4 @@
-"""Automatic checks of notebook 04's exercises; how a check works is told in `lessons.checks`."""
+"""Checks of notebook 04's exercises; how a check works is explained in `lessons.checks`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,9 @@ from helpers.metrics.localization import GridSize, hits
 from lessons.checks import ask, exercise
 
 
-def _close(found: Any, expected: Tensor, tolerance: float = 1e-5) -> bool:
-    return (
-        isinstance(found, Tensor)
-        and found.shape == expected.shape
-        and torch.allclose(found.float(), expected.float(), atol=tolerance)
-    )
-
-
 @exercise("Exercise 1: additive attention")
 def check_attend(answer: Any) -> str:
-    """`attend(keys (L, A), query (A,), v (A,)) -> weights (L,)` that sum to 1. Notebook 04."""
+    """`attend(keys (L, A), query (A,), v (A,)) -> weights (L,)` that sum to 1."""
     generator = torch.Generator().manual_seed(0)
     for cells, size, scale in ((5, 4, 1.0), (3, 3, 1.0), (4, 2, 300.0)):
         keys, query, v = (
@@ -32,7 +24,7 @@ def check_attend(answer: Any) -> str:
         energy = (keys + query).relu() @ v
         expected = energy.softmax(0)
         call = ask(answer, keys=keys, query=query, v=v)
-        call.expect(isinstance(call.value, Tensor), expected=expected, hint="Return a tensor.")
+        call.check_form(expected, "Return a tensor.")
         hint = f"One weight for each of the {cells} cells: a tensor of shape ({cells},)."
         call.expect(call.value.shape == expected.shape, expected=expected, hint=hint)
         hint = "exp of a large number is infinite, and infinite / infinite is NaN. torch's softmax takes care of that."
@@ -46,12 +38,12 @@ def check_attend(answer: Any) -> str:
             "This is dot-product attention. The additive one adds key and query.": (keys @ query).softmax(0),
             "This has a tanh (as Bahdanau et al. had). Here it is a ReLU.": ((keys + query).tanh() @ v).softmax(0),
         }  # fmt: skip
-        call.refuse(slips, expected=expected, alike=_close)
-        hint = "The weights of an image sum to 1, and each is positive."
-        call.expect(abs(float(call.value.sum()) - 1) < 1e-4, expected=expected, hint=hint)
+        total = float(call.value.sum())
         hint = "For each cell: v times ReLU(key + query); then softmax over the cells."
-        call.expect(_close(call.value, expected), expected=expected, hint=hint)
-    return "One energy a cell, and softmax shares out the whole."
+        if abs(total - 1) >= 1e-4:
+            hint = "The weights of an image sum to 1, and each is positive."
+        call.compare(expected, slips=slips, hint=hint, tolerance=1e-5)
+    return "One energy per cell, and softmax shares out the whole."
 
 
 def _cell_of(x: float, y: float, image_size: tuple[int, int], grid_size: GridSize) -> int:
@@ -61,7 +53,7 @@ def _cell_of(x: float, y: float, image_size: tuple[int, int], grid_size: GridSiz
 
 @exercise("Exercise 2: the cell under a pixel")
 def check_cell_of(answer: Any) -> str:
-    """`cell_of(x, y, image_size (width, height), grid_size (h, w)) -> index of the cell`, 0 to L - 1. Notebook 04."""
+    """`cell_of(x, y, image_size (width, height), grid_size (h, w)) -> index of the cell`, 0 to L - 1."""
     cases = [
         (0, 0, (128, 128), (8, 8), "The pixel at the top left lies in cell 0."),
         (127, 127, (128, 128), (8, 8), "The last pixel lies in the last cell, L - 1."),
@@ -76,16 +68,13 @@ def check_cell_of(answer: Any) -> str:
     for x, y, image_size, grid_size, hint in cases:
         expected = _cell_of(x, y, image_size, grid_size)
         call = ask(answer, x=x, y=y, image_size=image_size, grid_size=grid_size)
-        call.expect(
-            isinstance(call.value, int), expected=expected, hint="Return one whole number: int(…) cuts off."
-        )
-        call.expect(call.value == expected, expected=expected, hint=hint)
+        call.compare(expected, form="Return one whole number: int(…) cuts off.", hint=hint)
     return "The grid stretches over any image; no size is built in."
 
 
 @exercise("Exercise 3: the pointing game")
 def check_points_at(answer: Any) -> str:
-    """`points_at(weights (L,), boxes, image_size, grid_size) -> bool`: centre of the largest cell in a box. Notebook 04."""
+    """`points_at(weights (L,), boxes, image_size, grid_size) -> bool`: centre of the largest cell in a box."""
     first, second = Box("sun", 10, 10, 30, 20), Box("sun", 150, 60, 40, 35)
     cases = [
         (1, [first], (200, 100), (4, 8), "The centre of cell (0, 1) is at x = 37.5, y = 12.5: in the box 10..40, 10..30."),
@@ -101,19 +90,15 @@ def check_points_at(answer: Any) -> str:
         weights[cell] = 0.5
         expected = bool(hits(boxes, image_size, grid_size, tolerance=0)[cell])
         call = ask(answer, weights=weights, boxes=boxes, image_size=image_size, grid_size=grid_size)
-        boolean = isinstance(call.value, bool) or (
-            isinstance(call.value, Tensor) and call.value.dtype == torch.bool and call.value.numel() == 1
-        )
-        call.expect(boolean, expected=expected, hint="Return True or False.")
-        call.expect(bool(call.value) == expected, expected=expected, hint=hint)
+        call.compare(expected, form="Return True or False.", hint=hint)
     call = ask(answer, weights=torch.eye(32)[3], boxes=[], image_size=(200, 100), grid_size=(4, 8))
-    call.expect(not call.value, expected=False, hint="Without a box there is nothing to point at.")
+    call.compare(False, hint="Without a box there is nothing to point at.")
     return "Count how often this is True, compare with chance, and a map has a grade."
 
 
 @exercise("Exercise 4: look everywhere once")
 def check_penalty(answer: Any) -> str:
-    """`penalty(attention (B, T, L), lengths (B,)) -> scalar`, the doubly stochastic penalty. Notebook 04."""
+    """`penalty(attention (B, T, L), lengths (B,)) -> scalar`, the doubly stochastic penalty."""
     generator = torch.Generator().manual_seed(0)
     cases = [
         (torch.tensor([[[0.5, 0.5], [0.5, 0.5]]]), torch.tensor([1]), "Each cell gets 1 in all: the penalty is 0."),
@@ -129,12 +114,6 @@ def check_penalty(answer: Any) -> str:
             return 1 - (attention * keep.unsqueeze(2)).sum(1)  # (B, L)
 
         call = ask(answer, attention=attention, lengths=lengths)
-        scalar = isinstance(call.value, Tensor) and call.value.numel() == 1 and call.value.ndim == 0
-        call.expect(
-            scalar,
-            expected=expected,
-            hint="Return one number: a tensor without dimensions, .mean() gives it.",
-        )
         slips = {
             "The padding after <stop> counts, too: leave out the steps after lengths + 1.": left(torch.ones_like(valid)).square().mean(),
             "The step that says <stop> looks, too: an image has lengths + 1 steps.": left(labels).square().mean(),
@@ -145,6 +124,6 @@ def check_penalty(answer: Any) -> str:
             "Sum over the steps (dimension 1), not over the cells: over the cells it is 1 already.":
                 (1 - (attention * valid.unsqueeze(2)).sum(2)).square().mean(),
         }  # fmt: skip
-        call.refuse(slips, expected=expected, alike=_close)
-        call.expect(_close(call.value, expected), expected=expected, hint=hint)
+        form = "Return one number: a tensor without dimensions, .mean() gives it."
+        call.compare(expected, form=form, slips=slips, hint=hint, tolerance=1e-5)
     return "Softmax makes each step sum to 1; this asks the same of each cell."

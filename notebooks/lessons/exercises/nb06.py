@@ -1,9 +1,8 @@
-"""Automatic checks of notebook 06's exercises; how a check works is told in `lessons.checks`."""
+"""Checks of notebook 06's exercises; how a check works is explained in `lessons.checks`."""
 
 from __future__ import annotations
 
 import itertools
-import math
 from typing import Any
 
 import torch
@@ -83,7 +82,7 @@ _BEAM_SLIPS = {
 
 @exercise("Exercise 1: beam search")
 def check_beam(answer: Any) -> str:
-    """`beam(next_p, stop, width, max_labels) -> list of ids`, the labels of the best sequence. Notebook 06.
+    """`beam(next_p, stop, width, max_labels) -> list of ids`, the labels of the best sequence.
 
     `next_p(said)` gives the probabilities of all V next tokens after a list of ids. Labels are 0 .. stop - 1.
     """
@@ -92,8 +91,7 @@ def check_beam(answer: Any) -> str:
         next_p = _Next(labels, script)
         expected = _beam(next_p, labels, width, most)
         call = ask(answer, next_p=next_p, stop=labels, width=width, max_labels=most)
-        hint = "The answer is a list of label ids."
-        call.expect(isinstance(call.value, list), expected=expected, hint=hint)
+        call.check_form(expected, "The answer is a list of label ids.")
         call = Call(call.given, [int(token) for token in call.value])
         hint = "<stop> ends the sequence and is no label: leave it out."
         call.expect(labels not in call.value, expected=expected, hint=hint)
@@ -110,7 +108,7 @@ def check_beam(answer: Any) -> str:
         if found == [_beam(_Next(n, s), n, width, most, slip=slip) for n, width, most, s in _BEAM_CASES]:
             hint = words
     for call, expected in zip(calls, right, strict=True):
-        call.expect(call.value == expected, expected=expected, hint=hint)
+        call.compare(expected, hint=hint)
     return "A width of 1 is greedy search, a large one tries everything."
 
 
@@ -130,15 +128,12 @@ def _set(next_p: _Next, labels: list[int], stop: int, *, slip: str = "") -> floa
 
 @exercise("Exercise 2: the probability of a set")
 def check_set_probability(answer: Any) -> str:
-    """`set_probability(next_p, labels, stop) -> float`, `next_p` as in exercise 1. Notebook 06."""
+    """`set_probability(next_p, labels, stop) -> float`, `next_p` as in exercise 1."""
     cases = ((3, [1]), (3, [2, 0]), (4, [3, 1, 0]), (3, []), (5, [0, 4, 2, 1]))
     for number, (count, labels) in enumerate(cases):
         next_p = _Next(count, 100 + number)
         expected = _set(next_p, labels, count)
         call = ask(answer, next_p=next_p, labels=labels, stop=count)
-        one = isinstance(call.value, int | float) or getattr(call.value, "numel", lambda: 0)() == 1
-        call.expect(one, expected=expected, hint="Return one number.")
-        call = Call(call.given, float(call.value))
         slips = {
             "This is one order. The set has been named in every order of its labels.": _set(next_p, labels, count, slip="given"),
             "This is the most probable order. A set has the probability of all its orders together.":
@@ -148,12 +143,8 @@ def check_set_probability(answer: Any) -> str:
             "The set is complete only when <stop> is said: its probability belongs to the product.":
                 _set(next_p, labels, count, slip="stop"),
         }  # fmt: skip
-        call.refuse(
-            slips, expected=expected, alike=lambda a, b: math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-9)
-        )
         hint = "For every order: multiply the probabilities of its labels, each given those before it, and of <stop>. Then add up."
-        close = math.isclose(call.value, expected, rel_tol=1e-4, abs_tol=1e-9)
-        call.expect(close, expected=expected, hint=hint)
+        call.compare(expected, form="Return one number.", slips=slips, hint=hint, tolerance=1e-6)
     return "n labels have n! orders; `set_log_probability` shares their beginnings."
 
 
@@ -174,7 +165,7 @@ def _p_value(differences: list[float], *, slip: str = "") -> float:
 
 @exercise("Exercise 3: a paired test")
 def check_p_value(answer: Any) -> str:
-    """`p_value(differences list of N floats) -> float`, over all 2^N swaps. Notebook 06."""
+    """`p_value(differences list of N floats) -> float`, over all 2^N swaps."""
     cases = (
         [0.5, 0.25, 0.25],
         [1.0, -0.5, 0.25, 0.75, 0.5],
@@ -185,17 +176,12 @@ def check_p_value(answer: Any) -> str:
     for differences in cases:
         expected = _p_value(differences)
         call = ask(answer, differences=list(differences))
-        one = isinstance(call.value, int | float) or getattr(call.value, "numel", lambda: 0)() == 1
-        call.expect(one, expected=expected, hint="Return one number.")
-        call = Call(call.given, float(call.value))
         slips = {
             "Count in both directions: compare sizes, for the other system might have been better by chance.":
                 _p_value(differences, slip="one"),
             "Swaps that give just as large a difference count, too (>=, not >).": _p_value(differences, slip="strict"),
             "This is 1 - p. A small p says that so large a difference is rare by chance.": _p_value(differences, slip="other"),
         }  # fmt: skip
-        alike = lambda a, b: math.isclose(a, b, abs_tol=1e-6)  # noqa: E731
-        call.refuse(slips, expected=expected, alike=alike)
-        hint = "To swap an image's answers is to turn the sign of its difference: try all 2^N signs, count sums as large as the seen one."
-        call.expect(alike(call.value, expected), expected=expected, hint=hint)
+        hint = "To swap an image's answers is to turn the sign of its difference: try all 2^N signs, count sums as large as the observed one."
+        call.compare(expected, form="Return one number.", slips=slips, hint=hint, tolerance=1e-6)
     return "With many images one draws some thousand random swaps: that is `intervals.compare`."

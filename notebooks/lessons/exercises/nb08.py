@@ -1,4 +1,4 @@
-"""Automatic checks of notebook 08's exercises; how a check works is told in `lessons.checks`."""
+"""Checks of notebook 08's exercises; how a check works is explained in `lessons.checks`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,9 @@ from helpers.decoders.label_graph import cooccurrence_prior, normalized
 from lessons.checks import ask, exercise
 
 
-def _close(found: Any, expected: Any, tolerance: float = 1e-5) -> bool:
-    if isinstance(expected, tuple):
-        return (
-            isinstance(found, tuple)
-            and len(found) == len(expected)
-            and all(_close(a, b, tolerance) for a, b in zip(found, expected, strict=True))
-        )
-    return (
-        isinstance(found, Tensor)
-        and found.shape == expected.shape
-        and torch.allclose(found.float(), expected.float(), atol=tolerance, equal_nan=True)
-    )
-
-
 @exercise("Exercise 1: who comes with whom")
 def check_conditional(answer: Any) -> str:
-    """`conditional(multi_hot (N, C)) -> (C, C)`, P(j | i) in row i, 0 on the diagonal. Notebook 08."""
+    """`conditional(multi_hot (N, C)) -> (C, C)`, P(j | i) in row i, 0 on the diagonal."""
     generator = torch.Generator().manual_seed(0)
     small = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 1]]).float()
     unused = (torch.rand(9, 4, generator=generator) < 0.5).float()
@@ -42,7 +28,7 @@ def check_conditional(answer: Any) -> str:
         expected = cooccurrence_prior(multi_hot)
         together = multi_hot.T @ multi_hot
         call = ask(answer, multi_hot=multi_hot)
-        call.expect(isinstance(call.value, Tensor), expected=expected, hint="Return a tensor.")
+        call.check_form(expected, "Return a tensor.")
         slips = {
             "The diagonal is P(i | i) = 1: set it to 0, no label is its own neighbour.":
                 together / together.diagonal().clamp(min=1).unsqueeze(1),
@@ -52,14 +38,13 @@ def check_conditional(answer: Any) -> str:
             "Divided by all images, this is P(i and j). Divide row i by the images of i.":
                 (together / len(multi_hot)).fill_diagonal_(0),
         }  # fmt: skip
-        call.refuse(slips, expected=expected, alike=_close)
-        call.expect(_close(call.value, expected), expected=expected, hint=hint)
+        call.compare(expected, slips=slips, hint=hint, tolerance=1e-5)
     return "It has a direction: P(j | i) is not P(i | j)."
 
 
 @exercise("Exercise 2: one step along the graph")
 def check_propagate(answer: Any) -> str:
-    """`propagate(adjacency (C, C), nodes (C, d)) -> (C, d)`: R^(-1/2) Aᵀ R^(-1/2) nodes. Notebook 08."""
+    """`propagate(adjacency (C, C), nodes (C, d)) -> (C, d)`: R^(-1/2) Aᵀ R^(-1/2) nodes."""
     generator = torch.Generator().manual_seed(1)
     for labels, size in ((3, 2), (5, 4), (4, 1)):
         adjacency = (torch.rand(labels, labels, generator=generator) * 2).round() * 0.5 + torch.eye(labels)
@@ -67,7 +52,7 @@ def check_propagate(answer: Any) -> str:
         nodes = torch.randn(labels, size, generator=generator)
         expected = normalized(adjacency) @ nodes
         call = ask(answer, adjacency=adjacency, nodes=nodes)
-        call.expect(isinstance(call.value, Tensor), expected=expected, hint="Return a tensor.")
+        call.check_form(expected, "Return a tensor.")
         rows, columns = adjacency.sum(1), adjacency.sum(0)
         scale = rows.rsqrt()
         slips = {
@@ -82,16 +67,14 @@ def check_propagate(answer: Any) -> str:
             "The power is -1/2: this divides by R on both sides.": adjacency.T / rows[:, None] / rows @ nodes,
             "This is the normalised adjacency. Multiply the nodes by it.": normalized(adjacency),
         }  # fmt: skip
-        call.refuse(slips, expected=expected, alike=_close)
-        call.expect(
-            _close(call.value, expected), expected=expected, hint="Row i of the result: the sum over j of A[j, i] / √(r_i r_j) · nodes[j]."
-        )  # fmt: skip
+        hint = "Row i of the result: the sum over j of A[j, i] / √(r_i r_j) · nodes[j]."
+        call.compare(expected, slips=slips, hint=hint, tolerance=1e-5)
     return "Two such steps with a matrix each and a ReLU between them are a graph network."
 
 
 @exercise("Exercise 3: a graph that is never NaN")
 def check_safe_adjacency(answer: Any) -> str:
-    """`safe_adjacency(edges (C, C), product (C, C)) -> (C, C)`: normalised edges + I + softmax of rows. Notebook 08."""
+    """`safe_adjacency(edges (C, C), product (C, C)) -> (C, C)`: normalised edges + I + softmax of rows."""
     generator = torch.Generator().manual_seed(2)
     for labels, scale in ((3, 1.0), (4, 5.0), (5, 60.0)):
         edges = (torch.rand(labels, labels, generator=generator) < 0.4).float().fill_diagonal_(0) * 0.25
@@ -100,11 +83,9 @@ def check_safe_adjacency(answer: Any) -> str:
         one = torch.eye(labels)
         expected = normalized(edges + one + product.softmax(1))
         call = ask(answer, edges=edges, product=product)
-        call.expect(isinstance(call.value, Tensor), expected=expected, hint="Return a tensor.")
-        call.expect(
-            not call.value.isnan().any(), expected=expected,
-            hint="There is a NaN: a row sum was negative, or exp of a large number infinite. Softmax takes care of both.",
-        )  # fmt: skip
+        call.check_form(expected, "Return a tensor.")
+        hint = "There is a NaN: a row sum was negative, or exp of a large number infinite. Softmax takes care of both."
+        call.expect(not call.value.isnan().any(), expected=expected, hint=hint)
         slips = {
             "The identity is missing: every label also hears itself.": normalized(edges + product.softmax(1)),
             "The edges of the prior are missing.": normalized(one + product.softmax(1)),
@@ -113,16 +94,14 @@ def check_safe_adjacency(answer: Any) -> str:
             "Clipped at 0, it is safe, but a label whose row is all negative would learn nothing. Use softmax.":
                 normalized(edges + one + product.clamp(min=0)),
         }  # fmt: skip
-        call.refuse(slips, expected=expected, alike=_close)
-        call.expect(
-            _close(call.value, expected), expected=expected, hint="normalized(edges + identity + softmax of the rows of product)."
-        )  # fmt: skip
+        hint = "normalized(edges + identity + softmax of the rows of product)."
+        call.compare(expected, slips=slips, hint=hint, tolerance=1e-5)
     return "Every row sum is at least 2, whatever the weights."
 
 
 @exercise("Exercise 4: labels look at the image")
 def check_look(answer: Any) -> str:
-    """`look(queries (C, d), keys (N, d), values (N, e)) -> (seen (C, e), weights (C, N))`. Notebook 08."""
+    """`look(queries (C, d), keys (N, d), values (N, e)) -> (seen (C, e), weights (C, N))`."""
     generator = torch.Generator().manual_seed(3)
     for labels, tokens, size, width in ((2, 4, 3, 3), (3, 5, 4, 2), (5, 3, 16, 6)):
         queries, keys, values = (
@@ -136,8 +115,6 @@ def check_look(answer: Any) -> str:
         energy = queries @ keys.T
         expected = outcome(energy / math.sqrt(size))
         call = ask(answer, queries=queries, keys=keys, values=values)
-        pair = isinstance(call.value, tuple) and len(call.value) == 2
-        call.expect(pair, expected=expected, hint="Return two tensors: what was seen, and the weights.")
         slips = {
             "The energies are divided by √d, d the size of a query.": outcome(energy),
             "The energies are divided by √d, not by d.": outcome(energy / size),
@@ -146,7 +123,7 @@ def check_look(answer: Any) -> str:
             "First what was seen, then the weights: they are swapped.": expected[::-1],
             "The energies go through softmax over the tokens.": (energy / math.sqrt(size) @ values, energy / math.sqrt(size)),
         }  # fmt: skip
-        call.refuse(slips, expected=expected, alike=_close)
+        form = "Return two tensors: what was seen, and the weights."
         hint = "weights = softmax over the tokens of queries · keysᵀ / √d; seen = weights · values."
-        call.expect(_close(call.value, expected), expected=expected, hint=hint)
+        call.compare(expected, form=form, slips=slips, hint=hint, tolerance=1e-5)
     return "All labels at once: no loop, no order, no <stop>."

@@ -44,7 +44,7 @@ def test_sentences_are_those_of_the_searches(system, features) -> None:
     assert len(found) == 4 and [p for _, p in found] == sorted((p for _, p in found), reverse=True)
     system.decoding = Decoding(beam=4)
     with torch.inference_mode():
-        assert system.sentences(system.decode(system.prepare(one))) == [found[0][0]]
+        assert system.sentences(system.decode(one)) == [found[0][0]]
     drawn = sentences_of(system, one, width=4, temperature=1.5, seed=2)
     assert drawn == sentences_of(system, one, width=4, temperature=1.5, seed=2)
     assert drawn != sentences_of(system, one, width=4, temperature=1.5, seed=3)

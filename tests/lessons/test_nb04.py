@@ -12,7 +12,7 @@ from helpers.data.batches import Features
 from helpers.data.labels import Vocabulary
 from helpers.data.records import Box, Record
 from helpers.decoders.search import greedy, trace
-from helpers.systems.registry import attention as attention_system
+from helpers.systems.registry import build
 
 ipywidgets = pytest.importorskip("ipywidgets")
 views = pytest.importorskip("lessons.nb04")
@@ -23,7 +23,8 @@ GRID = (3, 4)
 def system():
     """A small decoder with random weights, large enough to name several labels and to depend on its attention."""
     torch.manual_seed(3)
-    system = attention_system(
+    system = build(
+        "attention",
         Vocabulary(("bird", "cat", "dog", "elk", "fox")), 8, max_labels=4, hidden_size=6, attention_size=4,
         embedding_size=3,
     )  # fmt: skip

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import pytest
 import torch
-from lessons.exercises import nb03 as checks
-from test_checks import fails, passes
+from lessons.exercises.nb03 import check_greedy, check_lstm_step, check_sequence_loss
 
 from helpers.systems.losses import sequence_cross_entropy
 
@@ -65,33 +64,6 @@ def slip(**changed):
     return step
 
 
-@pytest.mark.parametrize("answer", [lstm_step, cell_of_torch, slip()])
-def test_lstm_step_accepts_right_answers(answer: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    passes(checks.check_lstm_step, answer, capsys)
-
-
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [
-        (slip(order="figo"), "exchanged"),
-        (slip(order="ifog"), "in this order"),
-        (slip(order="gifo"), "z = [x, h]"),
-        (slip(bare=True), "candidate g goes through tanh"),
-        (slip(old=True), "not of the old one"),
-        (slip(no_tanh=True), "tanh is missing"),
-        (slip(forget_rows=True), "must keep the h and c"),
-        (slip(zero_rows=True), "not turn to 0"),
-        (slip(only_h=True), "Where alive is False"),
-        (slip(turned=True), "h comes first"),
-        (lambda x, h, c, weight, bias, alive: h, "Return two tensors"),
-        (lambda x, h, c, weight, bias, alive: (h[0], c[0]), "Return two tensors"),
-        (lambda x, h, c, weight, bias, alive: lstm_step(x, h, c, weight, 0 * bias, alive), "z = [x, h]"),
-    ],
-)
-def test_lstm_step_finds_slips(answer: Any, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
-    fails(checks.check_lstm_step, answer, capsys, hint)
-
-
 def decoded(step, state, start, stop, max_labels, *, slip=""):
     """The solution of exercise 2, or one with a slip."""
     named, token = [], start
@@ -119,43 +91,16 @@ def decoded(step, state, start, stop, max_labels, *, slip=""):
     return named
 
 
-def test_greedy_accepts_right_answers(capsys: pytest.CaptureFixture[str]) -> None:
-    passes(checks.check_greedy, decoded, capsys)
-
-    def with_tensors(step, state, start, stop, max_labels):
-        out_of_play = torch.zeros(stop + 1)
-        named, token = [], torch.tensor(start)
-        while len(named) < max_labels and (token != stop):
-            scores, state = step(token, state)
-            token = (scores + out_of_play).argmax()
-            if token != stop:
-                named.append(token.item())
-                out_of_play[token] = -torch.inf
-        return named
-
-    passes(checks.check_greedy, with_tensors, capsys)
-
-
-@pytest.mark.parametrize(
-    ("slip", "hint"),
-    [
-        ("repeats", "named twice"),
-        ("zero", "named twice"),
-        ("stop after a repeat", "the best of what is left"),
-        ("never stops", "goes on after <stop>"),
-        ("keeps stop", "<stop> ends the list"),
-        ("feeds start", "Start with the token"),
-        ("no state", "Give `step` the state"),
-        ("one more", "At most max_labels"),
-        ("in place", "belong to the decoder"),
-    ],
-)
-def test_greedy_finds_slips(slip: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
-    fails(checks.check_greedy, lambda *given: decoded(*given, slip=slip), capsys, hint)
-
-
-def test_greedy_wants_a_list(capsys: pytest.CaptureFixture[str]) -> None:
-    fails(checks.check_greedy, lambda *given: torch.tensor(decoded(*given)), capsys, "a list of ids")
+def with_tensors(step, state, start, stop, max_labels):
+    out_of_play = torch.zeros(stop + 1)
+    named, token = [], torch.tensor(start)
+    while len(named) < max_labels and (token != stop):
+        scores, state = step(token, state)
+        token = (scores + out_of_play).argmax()
+        if token != stop:
+            named.append(token.item())
+            out_of_play[token] = -torch.inf
+    return named
 
 
 def sequence_loss(logits, targets, lengths, *, slip=""):
@@ -183,32 +128,63 @@ def sequence_loss(logits, targets, lengths, *, slip=""):
     return cost[counts].mean()
 
 
-@pytest.mark.parametrize("answer", [sequence_loss, sequence_cross_entropy])
-def test_sequence_loss_accepts_right_answers(answer: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    passes(checks.check_sequence_loss, answer, capsys)
+def answer(logits, targets, lengths):
+    ignored = torch.arange(logits.shape[1]) > lengths[:, None]
+    return torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets.masked_fill(ignored, -100))
 
 
-def test_sequence_loss_accepts_ignore_index(capsys: pytest.CaptureFixture[str]) -> None:
-    def answer(logits, targets, lengths):
-        ignored = torch.arange(logits.shape[1]) > lengths[:, None]
-        return torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets.masked_fill(ignored, -100))
+RIGHT = [
+    (check_lstm_step, lstm_step),
+    (check_lstm_step, cell_of_torch),
+    (check_lstm_step, slip()),
+    (check_greedy, decoded),
+    (check_greedy, with_tensors),
+    (check_sequence_loss, sequence_loss),
+    (check_sequence_loss, sequence_cross_entropy),
+    (check_sequence_loss, answer),
+]  # fmt: skip
 
-    passes(checks.check_sequence_loss, answer, capsys)
+WRONG = [
+    (check_lstm_step, slip(order="figo"), "exchanged"),
+    (check_lstm_step, slip(order="ifog"), "in this order"),
+    (check_lstm_step, slip(order="gifo"), "z = [x, h]"),
+    (check_lstm_step, slip(bare=True), "candidate g goes through tanh"),
+    (check_lstm_step, slip(old=True), "not of the old one"),
+    (check_lstm_step, slip(no_tanh=True), "tanh is missing"),
+    (check_lstm_step, slip(forget_rows=True), "must keep the h and c"),
+    (check_lstm_step, slip(zero_rows=True), "not turn to 0"),
+    (check_lstm_step, slip(only_h=True), "Where alive is False"),
+    (check_lstm_step, slip(turned=True), "h comes first"),
+    (check_lstm_step, lambda x, h, c, weight, bias, alive: h, "Return two tensors"),
+    (check_lstm_step, lambda x, h, c, weight, bias, alive: (h[0], c[0]), "Return two tensors"),
+    (check_lstm_step, lambda x, h, c, weight, bias, alive: lstm_step(x, h, c, weight, 0 * bias, alive), "z = [x, h]"),
+    (check_greedy, partial(decoded, slip="repeats"), "named twice"),
+    (check_greedy, partial(decoded, slip="zero"), "named twice"),
+    (check_greedy, partial(decoded, slip="stop after a repeat"), "the best of what is left"),
+    (check_greedy, partial(decoded, slip="never stops"), "goes on after <stop>"),
+    (check_greedy, partial(decoded, slip="keeps stop"), "<stop> ends the list"),
+    (check_greedy, partial(decoded, slip="feeds start"), "Start with the token"),
+    (check_greedy, partial(decoded, slip="no state"), "Give `step` the state"),
+    (check_greedy, partial(decoded, slip="one more"), "At most max_labels"),
+    (check_greedy, partial(decoded, slip="in place"), "belong to the decoder"),
+    (check_greedy, lambda *given: torch.tensor(decoded(*given)), "a list of ids"),
+    (check_sequence_loss, partial(sequence_loss, slip="padding"), "The padding counts"),
+    (check_sequence_loss, partial(sequence_loss, slip="no stop"), "<stop> does not count"),
+    (check_sequence_loss, partial(sequence_loss, slip="sum"), "This is the sum"),
+    (check_sequence_loss, partial(sequence_loss, slip="B"), "not by B."),
+    (check_sequence_loss, partial(sequence_loss, slip="all"), "not by all B * T"),
+    (check_sequence_loss, partial(sequence_loss, slip="images"), "mean over images"),
+    (check_sequence_loss, partial(sequence_loss, slip="sign"), "The sign"),
+    (check_sequence_loss, partial(sequence_loss, slip="raw"), "logarithm of the softmax"),
+    (check_sequence_loss, partial(sequence_loss, slip="vector"), "Return one number"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("slip", "hint"),
-    [
-        ("padding", "The padding counts"),
-        ("no stop", "<stop> does not count"),
-        ("sum", "This is the sum"),
-        ("B", "not by B."),
-        ("all", "not by all B * T"),
-        ("images", "mean over images"),
-        ("sign", "The sign"),
-        ("raw", "logarithm of the softmax"),
-        ("vector", "Return one number"),
-    ],
-)
-def test_sequence_loss_finds_slips(slip: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
-    fails(checks.check_sequence_loss, lambda *given: sequence_loss(*given, slip=slip), capsys, hint)
+@pytest.mark.parametrize(("check", "answer"), RIGHT)
+def test_right_answers_pass(check, answer, passes) -> None:
+    passes(check, answer)
+
+
+@pytest.mark.parametrize(("check", "answer", "hint"), WRONG)
+def test_a_wrong_answer_gets_its_hint(check, answer, hint, fails) -> None:
+    fails(check, answer, hint)

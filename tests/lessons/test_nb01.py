@@ -1,0 +1,145 @@
+"""Labels and their order, and the dataset browser: what is drawn, and what is written above the picture."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from lessons import nb01 as lesson
+from matplotlib.patches import FancyBboxPatch, Rectangle
+from PIL import Image
+from reading import drawn, ticks, words
+
+from helpers.data.records import AnnotatedImages, Box
+
+NAMES = ("sun", "tree", "rain")
+PHOTO = Image.new("RGB", (60, 40), (90, 120, 200))
+
+
+def test_label_scatter_names_the_groups_alone() -> None:
+    groups = {"large": ("rain", "sun"), "small": ("tree",)}
+    axes = {"xlabel": "x", "ylabel": "y", "title": "t"}
+    figure = lesson.label_scatter([*NAMES, "sea"], [10, 20, 300, 40], [1, 5, 50, 4], groups=groups, **axes)
+    ax = figure.axes[0]
+    assert [len(points.get_offsets()) for points in ax.collections] == [1, 2, 1]
+    assert ax.collections[1].get_offsets().tolist() == [[300, 50], [10, 1]]  # rain, sun
+    assert sorted(words(figure)) == ["rain", "sun", "tree"] and drawn(figure)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["other labels", "large", "small"]
+    with pytest.raises(ValueError, match="no labels"):
+        lesson.label_scatter([], [], [], groups={}, **axes)
+
+
+def test_token_grid_pales_what_the_loss_does_not_count() -> None:
+    rows = [["sun", "rain", "<stop>"], ["<stop>", "<stop>", "<stop>"]]
+    figure = lesson.token_grid({"targets": rows}, [2, 0])
+    assert words(figure) == [name for row in rows for name in row] and drawn(figure)
+    cells = [patch for patch in figure.axes[0].patches if isinstance(patch, FancyBboxPatch)]
+    sun, rain, stop, empty, pad, more = (cell.get_facecolor() for cell in cells)
+    assert sun == rain and stop == empty and pad == more and len({sun, stop, pad}) == 3
+
+
+@pytest.mark.parametrize(("panels", "lengths"), [({}, []), ({"a": []}, []), ({"a": [["sun"]]}, [1, 2])])
+def test_token_grid_refuses_rows_that_do_not_fit(panels, lengths) -> None:
+    with pytest.raises(ValueError, match="expected panels"):
+        lesson.token_grid(panels, lengths)
+
+
+def test_sequence_view_lists_the_labels_in_their_order_then_stop() -> None:
+    boxes = (Box("sun", 2, 1, 10, 10), Box("tree", 30, 5, 20, 30), Box("shade", 30, 5, 20, 30))
+    figure = lesson.sequence_view(PHOTO, ["rain", "sun"], [5, 9], boxes)
+    assert ticks(figure, 1) == ["1. rain", "2. sun", "3. <stop>"] and words(figure, 1) == ["5", "9"]
+    assert sum(isinstance(p, Rectangle) for p in figure.axes[0].patches) == 2  # three boxes, two places
+    assert drawn(figure) and ticks(lesson.sequence_view(PHOTO, [], []), 1) == ["1. <stop>"]
+    with pytest.raises(ValueError, match="found 1 labels and 0 values"):
+        lesson.sequence_view(PHOTO, ["sun"], [])
+
+
+@pytest.fixture
+def view(small_data: AnnotatedImages, quick):
+    pytest.importorskip("ipywidgets")
+    return lesson.dataset_browser(small_data)
+
+
+def test_the_browser_leafs_round_in_both_directions(view) -> None:
+    back, forward = view.children[1].children[:2]
+    assert view.sentence.value.startswith("Image 1 of 5 (all images)")
+    forward.click()
+    assert view.sentence.value.startswith("Image 2 of 5")
+    back.click()
+    back.click()
+    assert view.controls["position"].value == 5 and "Image 5 of 5" in view.sentence.value
+    forward.click()
+    assert view.controls["position"].value == 1
+
+
+def test_a_label_narrows_the_browser_to_its_images_and_starts_again(view) -> None:
+    position, label = view.controls["position"], view.controls["label"]
+    position.value, label.value = 5, "dog"
+    assert view.sentence.value == "Image 1 of 2 (dog), rare-first: dog, bird."
+    assert position.max == 2
+    position.value, label.value = 2, ""
+    assert view.sentence.value == "Image 1 of 1 (no labels), rare-first: no labels."
+    label.value = None
+    assert position.max == 5
+
+
+def test_only_labels_that_occur_are_offered_with_their_number_of_images(view, small_data) -> None:
+    offered = [text for text, _ in view.controls["label"].options]
+    assert offered == ["all images (5)", "bird (4)", "cat (1)", "dog (2)", "no labels (1)"]
+    offered = [text for text, _ in lesson.dataset_browser(small_data, split="val").controls["label"].options]
+    assert offered == ["all images (1)", "bird (1)", "cat (1)"]
+
+
+def test_the_browser_shows_the_labels_in_the_order_chosen(view) -> None:
+    view.controls["position"].value = 4
+    orders = {
+        "rare-first": "dog, bird",
+        "frequent-first": "bird, dog",
+        "alphabetical": "bird, dog",
+        "given": "dog, bird",
+    }
+    for order, labels in orders.items():
+        view.controls["order"].value = order
+        assert view.sentence.value == f"Image 4 of 5 (all images), {order}: {labels}."
+
+
+def test_the_random_order_shows_every_order_and_leaves_the_random_state_alone(small_data, quick) -> None:
+    pytest.importorskip("ipywidgets")
+    before = torch.get_rng_state()
+    view = lesson.dataset_browser(small_data, order="random")
+    seen = set()
+    for step in range(20):
+        view.controls["position"].value = 2 + 2 * (step % 2)
+        seen.add(view.sentence.value.split(": ")[1])
+    assert seen == {"bird, dog.", "dog, bird."} and torch.equal(torch.get_rng_state(), before)
+
+
+def test_boxes_can_be_switched_off(small_data, quick, monkeypatch) -> None:
+    pytest.importorskip("ipywidgets")
+    shown, real = [], lesson.sequence_view
+    monkeypatch.setattr(
+        lesson, "sequence_view", lambda *a, **k: shown.append((a[1], a[2], len(a[3]))) or real(*a, **k)
+    )
+    lesson.dataset_browser(small_data).controls["boxes"].value = False
+    assert shown == [(["cat", "bird"], [1, 4], 2), (["cat", "bird"], [1, 4], 0)]
+
+
+def test_a_damaged_image_is_named_and_the_next_one_shown(view, small_data) -> None:
+    small_data.train[1].path.write_bytes(b"")
+    view.controls["position"].value = 2
+    assert "DataError" in view.sentence.value and "1.png" in view.sentence.value
+    view.controls["position"].value = 3
+    assert view.sentence.value.startswith("Image 3 of 5")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "test"}, "test split of small has no images"),
+        ({"label": "elk"}, "no image of the train split has the label 'elk'"),
+        ({"split": "trian"}, "there is no split"),
+    ],
+)
+def test_the_browser_refuses_what_it_cannot_show(small_data, options, message) -> None:
+    pytest.importorskip("ipywidgets")
+    with pytest.raises(ValueError, match=message):
+        lesson.dataset_browser(small_data, **options)
