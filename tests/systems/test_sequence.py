@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from test_systems import SMALL, VOCABULARY, D, make_batch
+from scripted import SMALL, VOCABULARY, D, make_batch
 
 from helpers.data.batches import Features
 from helpers.decoders.beam import beam
