@@ -16,6 +16,7 @@ from PIL import Image
 from helpers import plots
 from helpers.data.labels import Vocabulary
 from helpers.data.records import AnnotatedImages, Box, Record
+from helpers.scenes.write import write_scenes
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
@@ -101,6 +102,28 @@ def small_data(tmp_path: Path) -> AnnotatedImages:
         records.append(Record(path, tuple(row.split()), boxes))
     vocabulary = Vocabulary(("bird", "cat", "dog", "elk"))
     return AnnotatedImages("small", vocabulary, train=tuple(records), val=tuple(records[:1]), test=())
+
+
+@pytest.fixture
+def flickr8k(tmp_path: Path) -> Path:
+    """Ten small photographs with five captions each, in the layout of Flickr8k's authors."""
+    folder = tmp_path / "flickr8k"
+    (folder / "Flicker8k_Dataset").mkdir(parents=True)
+    names = [f"{i}.jpg" for i in range(10)]
+    for name in names:
+        Image.new("RGB", (8, 8)).save(folder / "Flicker8k_Dataset" / name)
+    lines = [f"{name}#{k}\tA dog , number {k} .\n" for name in names for k in range(5)]
+    (folder / "Flickr8k.token.txt").write_text("".join(lines))
+    for split, listed in (("train", names[:6]), ("dev", names[6:8]), ("test", names[8:])):
+        (folder / f"Flickr_8k.{split}Images.txt").write_text("\n".join(listed))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def few_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 48 + 12 + 12 drawn images; its feature cache may be the folder beside it."""
+    folder = tmp_path_factory.mktemp("data") / "scenes"
+    return write_scenes(folder, train=48, val=12, test=12, progress=False)
 
 
 @pytest.fixture

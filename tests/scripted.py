@@ -1,11 +1,54 @@
-"""Decoders whose probabilities are written down, and every sequence of a decoder, one by one."""
+"""Decoders whose probabilities are written down, every sequence of a decoder, and small systems on one batch."""
 
 from __future__ import annotations
 
 import torch
 
-from helpers.data.batches import Features
+from helpers.data.batches import Batch, Features
+from helpers.data.labels import Vocabulary, pad_labels, to_multi_hot
 from helpers.decoders.base import Decoder, State
+from helpers.systems.base import System
+from helpers.systems.registry import build
+
+VOCABULARY = Vocabulary(["cat", "dog", "bird", "tree"])
+D = 16
+SMALL = {"max_labels": 3, "hidden_size": 32, "embedding_size": 8}
+OPTIONS = dict.fromkeys(("ria", "sr_cnn_rnn", "captioner", "ria_mla", "ria_pla"), SMALL)
+OPTIONS |= {"bce": {}, "ml_gcn": {"hidden_size": 32}}
+OPTIONS["cnn_rnn"] = SMALL | {"embedding_size": 16, "output_dropout": 0.0}  # half of so few joint numbers is too few
+OPTIONS |= dict.fromkeys(
+    ("attention", "attention_mla", "attention_pla", "attention_captioner"), SMALL | {"attention_size": 16}
+)
+OPTIONS |= dict.fromkeys(("lcnet", "query2label"), {"hidden_size": 32, "cells": (2, 2)})
+
+
+def make_system(name: str, **options) -> System:
+    torch.manual_seed(0)
+    return build(name, VOCABULARY, D, **(OPTIONS[name] | options))
+
+
+def make_batch() -> Batch:
+    """Six images of 0 to 3 labels."""
+    sequences = [[0], [1, 2], [], [3, 0, 1], [2], [3, 1]]
+    labels, lengths = pad_labels(sequences, VOCABULARY.stop)
+    pooled = torch.randn(len(sequences), D, generator=torch.Generator().manual_seed(0))
+    features = Features(pooled, pooled.unsqueeze(1).repeat(1, 4, 1))
+    multi_hot = to_multi_hot(labels, len(VOCABULARY))
+    return Batch(torch.arange(len(sequences)), labels, lengths, multi_hot, features=features)
+
+
+def learns_by_heart(system: System, batch: Batch, *, lr: float) -> bool:
+    """Whether it names exactly the labels of this batch within 150 steps of training on it."""
+    optimizer = torch.optim.AdamW(system.parameters(), lr=lr)
+    for _ in range(6):
+        system.train()
+        for _ in range(25):
+            optimizer.zero_grad()
+            system.loss(batch).backward()
+            optimizer.step()
+        if torch.equal(system.eval().predict(batch.features).predicted, batch.multi_hot.bool()):
+            return True
+    return False
 
 
 class Scripted(Decoder):

@@ -138,7 +138,7 @@ class SystemOptions(Options):
     )
 
 
-ORDERS = ("given", "rare-first", "frequent-first", "alphabetical", "random")
+ORDERS = ("rare-first", "frequent-first", "random", "alphabetical", "given")
 
 
 # --- decoders: a sequence of labels or words ---------------------------------------------------------------------

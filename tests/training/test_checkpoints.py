@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.data.batches import Batch
+from helpers.data.batches import Features
 from helpers.data.images import Preprocessing
 from helpers.data.labels import Vocabulary
 from helpers.encoders.encoder import build_encoder
@@ -32,14 +32,12 @@ def make_system(encoder):
 
 
 def save(path: Path, system, encoder, **options) -> None:
-    about = {"name": "ria", "options": OPTIONS, "config": {"seed": 3}, "metrics": {"test": {"OF1": 0.5}}}
-    save_checkpoint(path, system, encoder, **(about | options))
+    save_checkpoint(path, system, encoder, config={"seed": 3}, metrics={"test": {"OF1": 0.5}}, **options)
 
 
-def batch_of(encoder) -> Batch:
-    images = torch.rand(3, 3, encoder.preprocessing.size, encoder.preprocessing.size)
-    nothing = torch.zeros(3, dtype=torch.int64)
-    return Batch(torch.arange(3), torch.full((3, 1), 3), nothing, torch.zeros(3, 3), images=images)
+@torch.no_grad()
+def features_of(encoder) -> Features:
+    return encoder(torch.rand(3, 3, encoder.preprocessing.size, encoder.preprocessing.size))
 
 
 def test_round_trip(tmp_path: Path, encoder) -> None:
@@ -49,11 +47,11 @@ def test_round_trip(tmp_path: Path, encoder) -> None:
     system = make_system(encoder)
     save(tmp_path / "a.safetensors", system, encoder)
     found = load_checkpoint(tmp_path / "a.safetensors")
-    assert found.vocabulary == VOCABULARY
+    assert (found.vocabulary, found.name, found.options) == (VOCABULARY, "ria", system.options)
     assert found.preprocessing == encoder.preprocessing
     assert (found.config, found.metrics) == ({"seed": 3}, {"test": {"OF1": 0.5}})
-    batch = batch_of(encoder)
-    ours, theirs = system.predict(batch), found.system.predict(batch)
+    features = features_of(encoder)
+    ours, theirs = system.predict(features), found.system.predict(features)
     assert torch.equal(ours.decoded.tokens, theirs.decoded.tokens)
     torch.testing.assert_close(ours.decoded.log_probability, theirs.decoded.log_probability)
 
@@ -63,15 +61,17 @@ def test_half_is_smaller_and_nearly_the_same(tmp_path: Path, encoder) -> None:
     save(tmp_path / "a.safetensors", system, encoder)
     save(tmp_path / "b.safetensors", system, encoder, half=True)
     assert (tmp_path / "b.safetensors").stat().st_size < 0.6 * (tmp_path / "a.safetensors").stat().st_size
-    batch = batch_of(encoder)
-    ours = system.predict(batch).decoded.log_probability
-    theirs = load_checkpoint(tmp_path / "b.safetensors").system.predict(batch).decoded.log_probability
+    features = features_of(encoder)
+    ours = system.predict(features).decoded.log_probability
+    theirs = load_checkpoint(tmp_path / "b.safetensors").system.predict(features).decoded.log_probability
     torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0.02)
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, encoder) -> None:
     with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
         load_checkpoint(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint .*checkpoint\.safetensors"):
+        load_checkpoint(tmp_path)
     (tmp_path / "text").write_text("hello, I am no checkpoint")
     with pytest.raises(ValueError, match="no checkpoint"):
         load_checkpoint(tmp_path / "text")

