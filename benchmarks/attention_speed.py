@@ -7,7 +7,6 @@ Three decoders with the same weights, so with the same answers (checked first):
   plain      the textbook loop: project the grid, add, ReLU, dot, at every step; four matrices for h
   hoisted    the same, with the projection of the grid moved out of the loop and nothing else
   ours       helpers.decoders.attention.AttentionLSTM
-  compiled   ours under torch.compile, with --compile
 Three tasks: `train`, a teacher-forced forward and backward pass with dropout, without an optimiser; `train, grid
 too`, the same with a gradient for the grid, as for an encoder that learns along; `infer`, greedy free-running
 decoding. The decoders take turns, so a busy machine slows all of them; figures are medians, ratios are medians of
@@ -202,7 +201,7 @@ def check_equal(decoders: dict[str, Decoder], features: Features, tokens: Tensor
     return difference
 
 
-def measure(s: Shapes, device: torch.device, precision: str, rounds: int, compiled: bool) -> dict[str, Any]:
+def measure(s: Shapes, device: torch.device, precision: str, rounds: int) -> dict[str, Any]:
     """Time all tasks of the decoders on one device."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -210,12 +209,6 @@ def measure(s: Shapes, device: torch.device, precision: str, rounds: int, compil
     result: dict[str, Any] = {"device": device_name(device), "precision": precision}
     if precision == "float32":
         result["largest_difference"] = check_equal(decoders, features, tokens)
-    if compiled:
-        decoders["compiled"] = copy.deepcopy(decoders["ours"])
-        decoders["compiled"].step = torch.compile(
-            decoders["compiled"].step
-        )  # forward is compiled by `compile`
-        decoders["compiled"].compile()
     flops, bandwidth = peaks(device, dtype)
     result |= {"peak_tflops": flops / 1e12, "copy_gb_per_s": bandwidth / 1e9}
 
@@ -324,7 +317,6 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds (default 7)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
-    parser.add_argument("--compile", action="store_true", help="time ours under torch.compile as well")
     parser.add_argument("--output", type=Path, help="write all figures to this JSON file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -338,7 +330,7 @@ def main() -> None:
     for device in devices:
         default = ("float32",) if device.type == "cpu" else ("float32", "tf32", "bf16")
         for precision in arguments.precision or default:
-            results.append(measure(shapes, device, precision, arguments.rounds, arguments.compile))
+            results.append(measure(shapes, device, precision, arguments.rounds))
             print(report(results[-1]), flush=True)
     if arguments.output:
         write_json(

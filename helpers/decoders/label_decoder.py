@@ -2,59 +2,18 @@
 
 LCNet (released code of an anonymous submission, 2023) joins three ideas: queries that stand for labels (Liu et al.,
 Query2Label, 2021; Ridnik et al., ML-Decoder, WACV 2023), a learned label graph (`label_graph`) and crops (`crops`).
-Taught in notebook 08.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers.data.batches import Features
-from helpers.decoders.label_graph import ADJACENCIES, LabelGraph, Tokens, node_table
+from helpers.decoders.label_graph import ADJACENCIES, CrossAttention, LabelGraph, Tokens, node_table
 from helpers.encoders.crops import GridSize, sine_code, token_boxes
-
-
-class CrossAttention(nn.Module):
-    """x looks at memory: (B, Q, d), (B, M, d) -> (B, Q, d), as `nn.MultiheadAttention` does.
-
-    Either may have batch size 1 and is then projected once for all images. dropout: of the attention weights.
-    """
-
-    def __init__(self, size: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        if size % heads:
-            raise ValueError(f"{heads} heads cannot share {size} units evenly: choose a multiple")
-        self.heads, self.dropout = heads, dropout
-        self.query = nn.Linear(size, size)
-        self.key = nn.Linear(size, size, bias=False)  # softmax would not see its bias
-        self.value = nn.Linear(size, size)
-        self.out = nn.Linear(size, size)
-
-    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
-        q, k, v = self._heads(x, memory)
-        dropout = self.dropout if self.training else 0.0
-        return self._join(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout))
-
-    def with_weights(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, and where x looked: (B, Q, M), mean of the heads; rows sum to 1. Slower, and without dropout."""
-        q, k, v = self._heads(x, memory)
-        weights = (q @ k.mT / math.sqrt(q.shape[3])).softmax(3)  # (B, heads, Q, M)
-        return self._join(weights @ v), weights.mean(1)
-
-    def _heads(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        batch = max(len(x), len(memory))
-        # (1 or B, length, d) -> (B, heads, length, d / heads)
-        parts = [self.query(x), self.key(memory), self.value(memory)]
-        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
-        return tuple(part.expand(batch, -1, -1, -1) for part in (q, k, v))
-
-    def _join(self, attended: Tensor) -> Tensor:
-        return self.out(attended.transpose(1, 2).flatten(2))  # (B, heads, Q, d / heads) -> (B, Q, d)
 
 
 class FusionLayer(nn.Module):
@@ -116,7 +75,7 @@ class LabelLook(NamedTuple):
 
 
 class LabelDecoder(nn.Module):
-    """Features -> a score a label, by queries, layers of cross-attention and a label graph. Taught in notebook 08.
+    """Features -> a score per label, by queries, layers of cross-attention and a label graph.
 
     Where the released code of LCNet differs from what works best here, its choice is named in brackets.
 
@@ -125,12 +84,12 @@ class LabelDecoder(nn.Module):
     feed_forward: units of the layer's perceptron (default: hidden_size) [the same]. dropout: in the layers [0.1].
     graph: "none" (labels look at the image only), "prior" or "learned", see `LabelGraph` ["learned"].
     edges: (C, C) prior, see `LabelGraph`. graph_size: hidden units of the graph network (default: hidden_size) [1024].
-    graph_tokens: "nodes", a token a label; "gram", the rows of Gᵀ G + I, d tokens, G the nodes ["gram"].
+    graph_tokens: "nodes", a token per label; "gram", the rows of Gᵀ G + I, d tokens, G the nodes ["gram"].
     node_features: what the graph network reads: "queries", "vectors" (word vectors) or "learned" ["queries"].
     vectors: (C, v) word vectors; vector_size: v, where a checkpoint brings them.
     queries: "random", drawn once and kept, or "learned" ["random"].
     labels_first: labels look at the image before it has met the graph, so hear of the graph a layer later [yes].
-    bias: "class", one a label, or "shared" ["shared"].
+    bias: "class", one per label, or "shared" ["shared"].
     positions: add to each token a sine code of where it is on the image, and a vector to those of the whole view of
         crops [no]; needs cells, the (h, w) of a view, and crops, the level.
     standardize, feature_dropout: see `Tokens` [no, 0].

@@ -1,10 +1,12 @@
-"""Labels as a graph: which of them go together, and a graph network over them. Taught in notebook 08.
+"""Labels as a graph: which of them go together, and a graph network over them.
 
 A prior (C, C) says which labels are near, from word vectors or from the training labels. `neighbours` makes edges
 of it, `LabelGraph` a vector for every label that has heard from its neighbours; attention may add edges of its own.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -49,29 +51,58 @@ def normalized(adjacency: Tensor) -> Tensor:
     return scale.unsqueeze(1) * adjacency.T * scale
 
 
-class SelfAttention(nn.Module):
-    """Multi-head self-attention among C rows of any width: (C, width) to the same; no residual, no dropout."""
+class CrossAttention(nn.Module):
+    """x looks at memory: (B, Q, d), (B, M, d) -> (B, Q, d), as `nn.MultiheadAttention` does.
+
+    Either may have batch size 1 and is then projected once for all images. dropout: of the attention weights.
+    inner: size of queries, keys and values of all heads together, d by default.
+    """
+
+    def __init__(self, size: int, heads: int, dropout: float = 0.0, *, inner: int | None = None) -> None:
+        super().__init__()
+        inner = inner or size
+        if inner % heads:
+            raise ValueError(f"{heads} heads cannot share {inner} units evenly: choose a multiple")
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(size, inner)
+        self.key = nn.Linear(size, inner, bias=False)  # softmax would not see its bias
+        self.value = nn.Linear(size, inner)
+        self.out = nn.Linear(inner, size)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        q, k, v = self._heads(x, memory)
+        dropout = self.dropout if self.training else 0.0
+        return self._join(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout))
+
+    def with_weights(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and where x looked: (B, Q, M), mean of the heads; rows sum to 1. Slower, and without dropout."""
+        q, k, v = self._heads(x, memory)
+        weights = (q @ k.mT / math.sqrt(q.shape[3])).softmax(3)  # (B, heads, Q, M)
+        return self._join(weights @ v), weights.mean(1)
+
+    def _heads(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        batch = max(len(x), len(memory))
+        # (1 or B, length, d) -> (B, heads, length, inner / heads)
+        parts = [self.query(x), self.key(memory), self.value(memory)]
+        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
+        return tuple(part.expand(batch, -1, -1, -1) for part in (q, k, v))
+
+    def _join(self, attended: Tensor) -> Tensor:
+        return self.out(attended.transpose(1, 2).flatten(2))  # (B, heads, Q, inner / heads) -> (B, Q, d)
+
+
+class SelfAttention(CrossAttention):
+    """Multi-head attention among C rows of any width: (C, width) to the same; no residual, no dropout."""
 
     def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        inner = heads * -(-width // heads)  # the next multiple of the heads
-        self.heads = heads
-        self.query = nn.Linear(width, inner)
-        self.key = nn.Linear(width, inner, bias=False)  # softmax would not see its bias
-        self.value = nn.Linear(width, inner)
-        self.out = nn.Linear(inner, width)
+        super().__init__(width, heads, inner=heads * -(-width // heads))  # the next multiple of the heads
 
     def forward(self, x: Tensor) -> Tensor:
-        # (C, inner) -> (heads, C, inner / heads), and back
-        q, k, v = (
-            f(x).unflatten(1, (self.heads, -1)).transpose(0, 1) for f in (self.query, self.key, self.value)
-        )
-        attended = F.scaled_dot_product_attention(q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0))[0]
-        return self.out(attended.transpose(0, 1).flatten(1))
+        return super().forward(x.unsqueeze(0), x.unsqueeze(0))[0]
 
 
 class LabelGraph(nn.Module):
-    """A graph network over the labels; the graph is given, or given and learned. Taught in notebook 08.
+    """A graph network over the labels; the graph is given, or given and learned.
 
     num_labels: C. node_size: of what it reads. hidden_size, out_size: of its two layers.
     adjacency: "prior", the edges and every label itself, A + I (Chen et al., CVPR 2019); or "learned", A + I + S
@@ -156,7 +187,7 @@ class Tokens(nn.Module):
 
 
 class GraphClassifier(nn.Module):
-    """ML-GCN: the weights of a classifier are written by a graph network over the labels. Taught in notebook 08.
+    """ML-GCN: the weights of a classifier are written by a graph network over the labels.
 
     logits = W·max over the grid, W (C, D) = graph network of the labels' word vectors (Chen et al., CVPR 2019).
 
@@ -203,5 +234,7 @@ def node_table(num_labels: int, kind: str, *, vectors: Tensor | None, size: int)
     if vectors is None:
         return nn.Buffer(torch.zeros(num_labels, size))
     if len(vectors) != num_labels:
-        raise ValueError(f"there are {len(vectors)} label vectors for {num_labels} labels: give one a label")
+        raise ValueError(
+            f"there are {len(vectors)} label vectors for {num_labels} labels: give one per label"
+        )
     return nn.Buffer(vectors.float())

@@ -92,13 +92,6 @@ def set_log_probability(
     return result
 
 
-def set_probability(
-    decoder: Decoder, features: Features, labels: Tensor, lengths: Tensor, **options
-) -> Tensor:
-    """P(label set | image), (B,) float32: the exponential of `set_log_probability`, which takes the same arguments."""
-    return set_log_probability(decoder, features, labels, lengths, **options).exp()
-
-
 @torch.inference_mode()
 def most_probable_set(
     decoder: Decoder,
