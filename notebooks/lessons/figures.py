@@ -136,8 +136,6 @@ def curve_panels(
     panels: Mapping[str, Mapping[str, Any]], x: Sequence[float] | Tensor, *, xlabel: str, ylabel: str
 ) -> Figure:
     """Lines in panels side by side, with one y axis and the same colours: title -> name -> values (T,)."""
-    if not panels:
-        raise ValueError("there are no curves to draw")
     figure, axes = new_figure(1, len(panels), size=(5.0 * len(panels), 3.9), sharey=True)
     for ax, (title, series) in zip(axes[0], panels.items(), strict=True):
         draw_curves(ax, series, x)

@@ -31,8 +31,6 @@ def label_scatter(
     title: str,
 ) -> Figure:
     """One point per label, both axes logarithmic; those of `groups` (name -> labels) named and coloured."""
-    if not len(names):
-        raise ValueError("there are no labels to draw")
     figure, axes = new_figure(size=(7.5, 4.8))
     ax = axes[0, 0]
     grouped = {label for labels in groups.values() for label in labels}
@@ -92,8 +90,6 @@ def sequence_view(
 
     values: one number per label, drawn as a bar: training frequencies show the order.
     """
-    if len(labels) != len(values):
-        raise ValueError(f"found {len(labels)} labels and {len(values)} values: give one value per label")
     figure, axes = new_figure(1, 2, size=(9, 4.4), width_ratios=(1, 0.9))
     draw_image(axes[0, 0], image, title)
     draw_boxes(axes[0, 0], boxes)

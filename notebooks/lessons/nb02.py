@@ -47,8 +47,6 @@ def kernel_responses(
 
     image: (3, H, W) float in 0..1. kernels: name -> (k, k). responses: one (h, w) per kernel; 0 is drawn grey.
     """
-    if not kernels or len(kernels) != len(responses):
-        raise ValueError(f"found {len(kernels)} kernels and {len(responses)} responses: give one each")
     columns = 1 + len(kernels)
     figure, axes = new_figure(2, columns, size=(2.6 * columns, 4.6), height_ratios=(0.62, 1))
     for ax in axes.flat:
@@ -82,8 +80,6 @@ def feature_maps(
     boxes: boxes[r][n] are the boxes (`records.Box`, pixels of the image) to draw there.
     """
     maps = np.asarray(maps, dtype=float)
-    if maps.ndim != 4 or maps.shape[:2] != (len(rows), len(images)):
-        raise ValueError(f"expected maps ({len(rows)}, {len(images)}, h, w), found {maps.shape}")
     figure, axes = new_figure(len(rows), len(images), size=(1.9 * len(images) + 1.1, 1.9 * len(rows) + 0.3))
     for r, row in enumerate(axes):
         low, high = min(0.0, maps[r].min()), max(maps[r].max(), 1e-9)
@@ -115,8 +111,6 @@ def bars_by_kind(
 
     errors: label -> (lowest, highest) value, drawn as a line. marked: name of a set -> its labels, in a colour.
     """
-    if not groups or not all(groups.values()):
-        raise ValueError("there are no labels to draw, or a group has none")
     most = max(map(len, groups.values()))
     figure, axes = new_figure(1, len(groups), size=(3.9 * len(groups), 0.25 * most + 1.6))
     sets = dict(zip(["other labels", *(marked or {})], PALETTE, strict=False))

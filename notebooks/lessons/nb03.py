@@ -38,8 +38,6 @@ class NamedLabel(NamedTuple):
 
 def unrolled_decoder(inputs: Sequence[str], outputs: Sequence[str], image: Any) -> Figure:
     """A decoder started from an image, one column per step: below what it reads, above what it should say."""
-    if len(inputs) != len(outputs) or not inputs:
-        raise ValueError(f"found {len(inputs)} inputs and {len(outputs)} outputs: give one of each per step")
     steps = len(inputs)
     figure, axes = new_figure(1, 2, size=(3.4 + 1.75 * steps, 4.0), width_ratios=(2.3, 1.75 * steps + 0.9))
     draw_image(axes[0, 0], image, "image")
@@ -67,8 +65,6 @@ def gate_map(panels: Mapping[str, Tensor], tokens: Sequence[str], image: Any, *,
         their mean in the first panel, equally in all panels; of many units, every few are drawn.
     tokens: what is read at each of the T steps. units: drawn at most.
     """
-    if not panels or any(len(values) != len(tokens) for values in panels.values()):
-        raise ValueError(f"expected panels (T, H) of {len(tokens)} steps each, one for every token read")
     order = next(iter(panels.values())).mean(0).argsort(descending=True)  # (H,)
     if len(order) > units:
         order = order[torch.linspace(0, len(order) - 1, units).long()]
@@ -105,8 +101,6 @@ def named_in_order(
     rows: for each image the labels, `<stop>` included where it was said. missed: true labels that were not named,
         written above the image; or `titles` of your own.
     """
-    if not len(images) or len(rows) != len(images):
-        raise ValueError(f"found {len(images)} images and {len(rows)} rows of labels: give one row per image")
     lines = -(-len(images) // columns)
     longest = max(6, *(len(row) for row in rows))
     heights = (2.6, 0.6 + 0.3 * longest)
@@ -149,8 +143,6 @@ def step_view(
     top:   the most probable labels at that step; empty where the sequence has ended before.
     step:  counted from 1.
     """
-    if not paths:
-        raise ValueError("there is no sequence to draw: paths is empty")
     figure, axes = new_figure(1, 3, size=(11, 4.3), width_ratios=(1.05, 0.42 + 0.5 * len(paths), 0.95))
     picture, sequences, bars = axes[0]
     draw_image(picture, image, title)

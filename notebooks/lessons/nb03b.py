@@ -33,8 +33,6 @@ def four_ways(image: Any, labels: Sequence[str], sizes: Mapping[str, int]) -> Fi
     labels: those of the image, in the order in which they are to be said, without `<stop>`; one or two.
     sizes: what D, H, E and C are, for the shapes beside the arrows.
     """
-    if missing := {"D", "H", "E", "C"} - sizes.keys():
-        raise ValueError(f"sizes lacks {', '.join(sorted(missing))}: give the numbers behind D, H, E and C")
     figure, axes = new_figure(2, 3, size=(13, 7.2), width_ratios=(0.62, 1, 1))
     draw_image(axes[0, 0], image, "the image")
     legend = axes[1, 0]
@@ -123,10 +121,6 @@ def concept_view(
         `draw_sequences`.
     """
     own, given = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
-    if not len(names) == len(own) == len(given):
-        raise ValueError(
-            f"found {len(names)} names, {len(own)} and {len(given)} probabilities: give C of each"
-        )
     changed, higher = own != given, np.maximum(own, given)
     chosen = np.argsort(-(2 * changed + higher), kind="stable")[: max(most, changed.sum())]
     chosen = chosen[np.argsort(-higher[chosen], kind="stable")]

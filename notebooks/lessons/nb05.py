@@ -51,10 +51,6 @@ def alignment_view(
     image: drawn at the left, if given. highest: the value with the fullest colour; default the largest.
     """
     values = np.asarray(values, dtype=float)
-    if values.shape != (len(steps), len(labels)):
-        raise ValueError(f"{len(steps)} steps and {len(labels)} labels do not fit values {values.shape}")
-    if list(choices) != list(costs) or len(choices) > len(FRAMES) or not choices:
-        raise ValueError(f"expected 1 to {len(FRAMES)} choices and a cost for each, in the same order")
     widths = [2.6] * (image is not None) + [1.0 + 1.05 * len(labels), 2.9]
     size = (sum(widths) + 1.6, max(3.3, 1.7 + 0.55 * len(steps)))
     figure, axes = new_figure(1, len(widths), size=size, width_ratios=widths)
@@ -100,7 +96,6 @@ def alignment_strip(
     that one sees it move; the more probable it is at its step, the fuller the colour.
     names: for each image its labels in the order that deals out the colours.
     """
-    _check_stacks(images, columns)
     slots = [max(4, *(len(stacks[i]) for stacks in columns.values())) for i in range(len(images))]
     heights = [0.3 + 0.36 * slot for slot in slots]
     size = (1.5 + 1.75 * len(columns), 0.45 + sum(heights))
@@ -122,7 +117,6 @@ def alignment_frame(
 
     stacks, names: as in `alignment_strip`, for this one time.
     """
-    _check_stacks(images, {title: stacks})
     slots = max(len(row) for row in names)
     heights = (1.6, 0.36 * slots)
     size = (1.75 * len(images), 2.55 + 0.36 * slots)
@@ -133,13 +127,6 @@ def alignment_frame(
     # Below: in an animation, only what is under the pictures changes, and only that is stored anew.
     figure.supxlabel(title, fontsize=14)
     return figure
-
-
-def _check_stacks(images: Sequence[Any], columns: Mapping[str, Sequence[Stack]]) -> None:
-    if not len(images) or not columns or any(len(stacks) != len(images) for stacks in columns.values()):
-        raise ValueError(
-            f"expected the targets of each of {len(images)} images (at least one) in every column"
-        )
 
 
 def _draw_stack(ax: Axes, stack: Stack, names: Sequence[str], *, slots: int, numbered: bool) -> None:
@@ -163,8 +150,6 @@ def to_gif(figures: Sequence[Figure], *, seconds: float = 0.7, last: float = 2.5
 
     seconds: for each picture; last: for the last one.
     """
-    if not figures:
-        raise ValueError("an animation needs at least one figure")
     drawn = []
     for figure in figures:
         buffer = io.BytesIO()

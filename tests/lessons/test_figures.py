@@ -85,7 +85,6 @@ def test_figures_are_readable_and_leave_pyplot_alone(name: str) -> None:
         (lambda: figures.label_bars([], [], xlabel="x", title="t"), "no labels"),
         (lambda: figures.curves({}, title="t", **AXES), "no curves"),
         (lambda: figures.curves({"a": []}, title="t", **AXES), "no curves"),
-        (lambda: figures.curve_panels({}, [1], **AXES), "no curves"),
         (lambda: figures.grouped_bars({"a": [[1, 2, 3]]}, ["l", "r"], ylabel="%", title="t"), "shape \\(S, 2\\)"),
         (lambda: figures.heatmaps({}, ["a"], colour_label="c"), "at least one"),
         (lambda: figures.heatmaps({"t": np.zeros((0, 0))}, [], colour_label="c"), "not empty"),

@@ -20,8 +20,6 @@ def test_kernels_stand_above_their_responses() -> None:
     figure = lesson.kernel_responses(IMAGE, kernels, [torch.randn(8, 8), torch.zeros(8, 8)])
     assert drawn(figure)
     assert {"edge", "zero", "-1", "0.25"} <= set(texts(figure))
-    with pytest.raises(ValueError, match="2 kernels and 1 responses"):
-        lesson.kernel_responses(IMAGE, kernels, [torch.zeros(8, 8)])
 
 
 def test_feature_maps_share_their_colours_along_a_row() -> None:
@@ -34,8 +32,6 @@ def test_feature_maps_share_their_colours_along_a_row() -> None:
     assert len(set(limits[:3])) == len(set(limits[3:])) == 1
     assert limits[3][1] == pytest.approx(float(maps[1].max()))
     assert sum(len(ax.patches) for ax in figure.axes[:6]) == 1
-    with pytest.raises(ValueError, match=r"expected maps \(1, 3, h, w\)"):
-        lesson.feature_maps([IMAGE] * 3, maps, rows=["a"])
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -46,8 +42,6 @@ def test_bars_by_kind_show_every_label_once(number: int) -> None:
     shown = [name for panel in range(number) for name in ticks(figure, panel)]
     assert shown == [label for labels in groups.values() for label in labels]
     assert drawn(figure) and {"marked", "other labels"} <= set(texts(figure))
-    with pytest.raises(ValueError, match="no labels"):
-        lesson.bars_by_kind({}, xlabel="AP", title="t")
 
 
 def test_a_sweep_agrees_with_the_metrics_at_every_threshold() -> None:

@@ -67,26 +67,6 @@ def test_a_step_without_a_target_has_no_frame_and_an_image_can_stand_beside() ->
     assert len(to_png(figure)) > 1000
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"costs": {"MLA": 1.0, "fixed order": 2.0}},
-        {"costs": {"fixed order": 1.0}},
-        {"choices": {}, "costs": {}},
-    ],
-)
-def test_choices_without_their_costs_are_refused(wrong) -> None:
-    with pytest.raises(ValueError, match="a cost for each"):
-        view(**wrong)
-
-
-def test_a_matrix_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="do not fit values"):
-        lesson.alignment_view(
-            VALUES, ["step 1"], ["a", "b", "c"], {"MLA": [0]}, {"MLA": 1.0}, title="", colour_label=""
-        )
-
-
 def boxes(axes) -> list[tuple[str, tuple[float, ...]]]:
     """The texts from step 1 down and the outlines of their boxes."""
     patches = [patch for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
@@ -107,13 +87,6 @@ def test_the_more_probable_the_fuller() -> None:
     ]  # the dog's
     pale, full = (sum(ax.patches[0].get_facecolor()[:3]) for ax in axes)
     assert pale > full
-
-
-def test_every_image_needs_its_targets() -> None:
-    with pytest.raises(ValueError, match="each of 2 images"):
-        lesson.alignment_strip(IMAGES, {"epoch 1": EARLY[:1]}, names=NAMES)
-    with pytest.raises(ValueError, match="at least one"):
-        lesson.alignment_strip([], {"epoch 1": []}, names=[])
 
 
 def test_an_animation_has_every_picture_and_ends() -> None:
@@ -138,8 +111,6 @@ def test_an_animation_has_every_picture_and_ends() -> None:
     figure.savefig(buffer, format="png", dpi=0.75 * DPI)
     wanted = np.asarray(Image.open(buffer).convert("RGB")).astype(int)
     assert np.abs(wanted - shots[1]).max() < 40 and shots[1][0, 0].tolist() == [255, 255, 255]
-    with pytest.raises(ValueError, match="at least one figure"):
-        lesson.to_gif([])
 
 
 def test_an_animation_needs_words_for_those_who_cannot_see_it(monkeypatch) -> None:
