@@ -230,14 +230,14 @@ for i in range(3):
     Image.new("RGB", (40, 30), (60 * i, 90, 90)).save(folder / f"{i}.png")
 records = [Record(folder / f"{i}.png", ("bird", "cat")) for i in range(3)]
 grid = torch.randn(3, 12, 8)
-shown = system, records, Features(grid.mean(1), grid), (3, 4)
+shown = lesson.Examples(system, records, Features(grid.mean(1), grid), (3, 4))
 """
 
 
 def test_the_views_of_a_lesson_work(visit, notebook_of) -> None:
     """Three views of a small system: what they show of a trained one is seen where the notebook is executed."""
     views = ("attention_stepper(", "forcing_explorer(", "attention_painter(")
-    here = visit(notebook_of(VIEWS, *(f"display(lesson.{view}*shown))" for view in views)))
+    here = visit(notebook_of(VIEWS, *(f"display(lesson.{view}shown))" for view in views)))
     assert here.run() == []
 
     cell = here.cell("attention_stepper(")

@@ -12,16 +12,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from helpers.data.batches import Features
 from helpers.data.images import open_image
 from helpers.data.labels import ORDERS, order_labels
-from helpers.data.records import Record
 from helpers.decoders.search import Trace, trace
 from helpers.metrics.localization import GridSize
 from helpers.plots import UNITS, colour_bar, draw_attention, film_strip, frames, new_figure
-from helpers.systems.sequence import SequenceSystem
 from lessons.figures import attention_view
-from lessons.views import choice, figure_view, image_slider, slider
+from lessons.views import Examples, choice, figure_view, image_slider, slider
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -48,23 +45,16 @@ def overlay(
     return figure
 
 
-def _one(system: SequenceSystem, features: Features, image: int) -> Features:
-    """The features of one image as the decoder gets them."""
-    device = next(system.parameters()).device
-    with torch.inference_mode():
-        return system.prepare(features.select(torch.tensor([image])).to(device))
-
-
-def _free(system: SequenceSystem, one: Features) -> Trace:
-    """What the decoder says by itself."""
-    return trace(system.decoder, one, max_steps=system.max_labels + 1)
+@torch.inference_mode()
+def _trace(shown: Examples, image: int, **forced: Any) -> Trace:
+    """The steps of an image: what the decoder says by itself, or what it is forced to."""
+    system = shown.system
+    steps = 1 if forced else system.max_labels + 1
+    return trace(system.decoder, system.prepare(shown.one(image)), max_steps=steps, **forced)
 
 
 def attention_step_figure(
-    system: SequenceSystem,
-    records: Sequence[Record],
-    features: Features,
-    grid_size: GridSize,
+    shown: Examples,
     *,
     image: int = 0,
     step: int = 1,
@@ -72,15 +62,14 @@ def attention_step_figure(
 ) -> tuple[Figure, str]:
     """One step of a decoding: image, where it looked, the most probable labels, the gate's mean.
 
-    system: with an attention decoder, in eval mode. features: of the records, straight from the encoder (N images).
-    step: counted from 1; after the last one, the last one is shown. Returns the figure and a sentence.
+    shown: the system has an attention decoder. step: counted from 1; after the last one, the last one is shown. Returns the figure and a sentence.
     """
-    vocabulary, record = system.vocabulary, records[image]
-    tracing = _free(system, _one(system, features, image))
-    shown = frames(tracing, vocabulary.labels, record)
-    step = min(step, len(shown))
-    frame, gate = shown[step - 1], float(tracing.gate[step - 1].mean())
-    said = ", ".join(f.label for f in shown[: step - 1]) or "nothing"
+    vocabulary, record = shown.system.vocabulary, shown.records[image]
+    tracing = _trace(shown, image)
+    steps = frames(tracing, vocabulary.labels, record)
+    step = min(step, len(steps))
+    frame, gate = steps[step - 1], float(tracing.gate[step - 1].mean())
+    said = ", ".join(f.label for f in steps[: step - 1]) or "nothing"
     probability = tracing.probability[step - 1]
     best = probability.argsort(descending=True, stable=True)[:bars]
     top = dict(zip(vocabulary.decode(best), probability[best].tolist(), strict=True))
@@ -88,7 +77,7 @@ def attention_step_figure(
     figure = attention_view(
         open_image(record.path),
         frame.weights,
-        grid_size,
+        shown.cells,
         {"": top},
         highest=float(tracing.attention.max()),
         titles=(f"said so far: {said}", looks, gates),
@@ -96,47 +85,41 @@ def attention_step_figure(
     )
     verdict = {None: "", True: " (right)", False: " (wrong)"}[frame.right]
     text = (
-        f"Step {step} of {len(shown)}: {frame.label}{verdict}, probability {frame.probability:.2f}; "
+        f"Step {step} of {len(steps)}: {frame.label}{verdict}, probability {frame.probability:.2f}; "
         f"the mean of the gate is {gate:.2f}."
     )
     return figure, text
 
 
 def attention_stepper(
-    system: SequenceSystem,
-    records: Sequence[Record],
-    features: Features,
-    grid_size: GridSize,
+    shown: Examples,
     *,
     image: int = 0,
 ) -> VBox:
     """Walk through decodings step by step, by hand or with the play button; see `attention_step_figure`."""
     import ipywidgets
 
-    position = image_slider(len(records), image)
-    step = slider("IntSlider", "Step", value=1, min=1, max=system.max_labels + 1)
+    position = image_slider(len(shown.records), image)
+    step = slider("IntSlider", "Step", value=1, min=1, max=shown.system.max_labels + 1)
     play = ipywidgets.Play(value=1, min=1, max=step.max, interval=1500)
     # Linked here and not in the browser, so that both always have the value that the picture shows.
     ipywidgets.link((play, "value"), (step, "value"))
 
     def fit_steps(_: object = None) -> None:
-        count = len(_free(system, _one(system, features, position.value - 1)).tokens)
+        count = len(_trace(shown, position.value - 1).tokens)
         step.value, play.max, step.max = 1, count, count
 
     fit_steps()
     position.observe(fit_steps, names="value")  # before `figure_view` observes it: the step must fit
 
     def draw(image: int, step: int) -> tuple[Figure, str]:
-        return attention_step_figure(system, records, features, grid_size, image=image - 1, step=step)
+        return attention_step_figure(shown, image=image - 1, step=step)
 
     return figure_view(draw, {"image": position, "step": step}, rows=[[position], [play, step]])
 
 
 def forcing_figure(
-    system: SequenceSystem,
-    records: Sequence[Record],
-    features: Features,
-    grid_size: GridSize,
+    shown: Examples,
     *,
     image: int = 0,
     given: Sequence[str] | None = None,
@@ -146,25 +129,21 @@ def forcing_figure(
     given: the labels that are fed back; None takes the record's own in their order. Other arguments as in
     `attention_step_figure`.
     """
-    vocabulary, record = system.vocabulary, records[image]
+    vocabulary, record = shown.system.vocabulary, shown.records[image]
     given = list(record.labels if given is None else given)
-    one = _one(system, features, image)
-    free = frames(_free(system, one), vocabulary.labels, record)
-    fed = trace(system.decoder, one, max_steps=1, given=vocabulary.encode(given))
+    free = frames(_trace(shown, image), vocabulary.labels, record)
+    fed = _trace(shown, image, given=vocabulary.encode(given))
     forced = frames(fed, vocabulary.labels, record)
     strips = {"free running": free, f"fed: {', '.join(given) or 'nothing'}": forced}
     text = (
         f"Free running it says {', '.join(f.label for f in free)}. Fed {', '.join(['<start>', *given])}, it says "
         f"{', '.join(f.label for f in forced)}."
     )
-    return film_strip(open_image(record.path), strips, grid_size), text
+    return film_strip(open_image(record.path), strips, shown.cells), text
 
 
 def forcing_explorer(
-    system: SequenceSystem,
-    records: Sequence[Record],
-    features: Features,
-    grid_size: GridSize,
+    shown: Examples,
     *,
     frequency: Tensor | None = None,
     image: int = 0,
@@ -174,27 +153,24 @@ def forcing_explorer(
     frequency: (C,) training images by label, for the rare-first order of the labels fed; None keeps the record's.
     Other arguments as in `attention_step_figure`.
     """
-    vocabulary, position = system.vocabulary, image_slider(len(records), image)
+    vocabulary, position = shown.system.vocabulary, image_slider(len(shown.records), image)
     orders = [name for name in ORDERS if name != "random" and (frequency is not None or "first" not in name)]
     order = choice("Feed", orders)
     options = [("the image's own", None), *((f"{name} first", name) for name in vocabulary.labels)]
     first = choice("Begin with", options)
 
     def draw(image: int, order: str, first: str | None) -> tuple[Figure, str]:
-        ids = vocabulary.encode(records[image - 1].labels)
+        ids = vocabulary.encode(shown.records[image - 1].labels)
         names = vocabulary.decode(order_labels(ids, order, vocabulary=vocabulary, frequency=frequency))
         given = names if first is None else [first, *(name for name in names if name != first)]
-        return forcing_figure(system, records, features, grid_size, image=image - 1, given=given)
+        return forcing_figure(shown, image=image - 1, given=given)
 
     controls = {"image": position, "order": order, "first": first}
     return figure_view(draw, controls, rows=[[position, order, first]])
 
 
 def painted_figure(
-    system: SequenceSystem,
-    records: Sequence[Record],
-    features: Features,
-    grid_size: GridSize,
+    shown: Examples,
     *,
     image: int = 0,
     step: int = 1,
@@ -207,18 +183,17 @@ def painted_figure(
     rows, columns: first and last of the cells, counted from 1 at the top left. Before the step, the decoder names what
     it names by itself. Other arguments as in `attention_step_figure`. Raises ValueError for cells off the grid.
     """
-    (top, bottom), (left, right), (h, w) = rows, columns, grid_size
+    (top, bottom), (left, right), (h, w) = rows, columns, shown.cells
     if not (1 <= top <= bottom <= h and 1 <= left <= right <= w):
         raise ValueError(f"rows {rows} and columns {columns} do not lie on a grid of {h} x {w} cells")
-    vocabulary, record = system.vocabulary, records[image]
+    vocabulary, record = shown.system.vocabulary, shown.records[image]
     painted = torch.zeros(h, w)
     painted[top - 1 : bottom, left - 1 : right] = 1.0
     painted /= painted.sum()
-    one = _one(system, features, image)
-    own = _free(system, one)
+    own = _trace(shown, image)
     step = min(step, len(own.tokens))
     before = own.tokens[: step - 1].tolist()
-    mine = trace(system.decoder, one, max_steps=1, given=before, attention={step - 1: painted.flatten()})
+    mine = _trace(shown, image, given=before, attention={step - 1: painted.flatten()})
     p_own, p_mine = own.probability[step - 1], mine.probability[step - 1]
     best = torch.maximum(p_own, p_mine).argsort(descending=True, stable=True)[:bars]
     names, said = vocabulary.decode(best), ", ".join(vocabulary.decode(before)) or "nothing"
@@ -226,7 +201,7 @@ def painted_figure(
     figure = attention_view(
         open_image(record.path),
         painted.flatten(),
-        grid_size,
+        shown.cells,
         {name: dict(zip(names, p[best].tolist(), strict=True)) for name, p in both.items()},
         highest=float(painted.max()),
         titles=(f"said so far: {said}", f"painted for step {step}", "next label"),
@@ -241,22 +216,19 @@ def painted_figure(
 
 
 def attention_painter(
-    system: SequenceSystem,
-    records: Sequence[Record],
-    features: Features,
-    grid_size: GridSize,
+    shown: Examples,
     *,
     image: int = 0,
 ) -> VBox:
     """Paint the attention of one step yourself and see the next label change; see `painted_figure`."""
-    h, w = grid_size
-    position = image_slider(len(records), image)
-    step = slider("IntSlider", "Step", value=1, min=1, max=system.max_labels + 1)
+    h, w = shown.cells
+    position = image_slider(len(shown.records), image)
+    step = slider("IntSlider", "Step", value=1, min=1, max=shown.system.max_labels + 1)
     rows = slider("IntRangeSlider", "Rows", value=(1, max(1, h // 2)), min=1, max=h)
     columns = slider("IntRangeSlider", "Columns", value=(1, max(1, w // 2)), min=1, max=w)
 
     def draw(image: int, **painted: Any) -> tuple[Figure, str]:
-        return painted_figure(system, records, features, grid_size, image=image - 1, **painted)
+        return painted_figure(shown, image=image - 1, **painted)
 
     controls = {"image": position, "step": step, "rows": rows, "columns": columns}
     return figure_view(draw, controls, rows=[[position, step], [rows, columns]])

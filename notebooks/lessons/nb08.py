@@ -13,15 +13,11 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from helpers.data.batches import Features
 from helpers.data.images import open_image
-from helpers.data.records import Record
 from helpers.encoders.crops import on_image
-from helpers.metrics.localization import GridSize
 from helpers.plots import GREY, PALETTE, new_figure
-from helpers.systems.classifier import ScoringSystem
 from lessons.figures import attention_view
-from lessons.views import choice, figure_view, image_slider, slider
+from lessons.views import Examples, choice, figure_view, image_slider, slider
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -158,10 +154,7 @@ def graph_explorer(
 
 
 def look_figure(
-    system: ScoringSystem,
-    records: Sequence[Record],
-    features: Features,
-    cells: GridSize,
+    shown: Examples,
     *,
     image: int = 0,
     label: str,
@@ -170,23 +163,22 @@ def look_figure(
 ) -> tuple[Figure, str]:
     """Where one label looks in an image, and the labels with the highest scores.
 
-    system: with a `LabelDecoder`, in eval mode. features: of the records, as from the encoder (N images). cells: (h, w) of
-    a view of the encoder, crops: its level. Returns the figure and a sentence.
+    shown: the system has a `LabelDecoder`; its cells are those of one view of the encoder. crops: its level. Returns the
+    figure and a sentence.
     """
-    names, record = system.vocabulary.labels, records[image]
-    k = system.vocabulary.encode([label])[0]
-    device = next(system.parameters()).device
+    vocabulary, record, cells = shown.system.vocabulary, shown.records[image], shown.cells
+    names, k = vocabulary.labels, vocabulary.encode([label])[0]
     with torch.inference_mode():
-        look = system.network.attend(features.select(torch.tensor([image])).to(device))
+        look = shown.system.network.attend(shown.one(image))
     scores, tokens = look.logits[0].float().sigmoid().cpu(), look.attention[0, k].float().cpu()
     picture = on_image(tokens, crops, cells)  # (h * level, w * level)
     best = scores.argsort(descending=True, stable=True)[:bars].tolist()
-    shown = best if k in best else [*best[:-1], k]
+    listed = best if k in best else [*best[:-1], k]
     figure = attention_view(
         open_image(record.path),
         picture.flatten(),
         tuple(picture.shape),
-        {"": {names[i]: float(scores[i]) for i in shown}},
+        {"": {names[i]: float(scores[i]) for i in listed}},
         highest=float(picture.max()),
         titles=(", ".join(record.labels), f"{label} looks here", "highest scores"),
         value="score",
@@ -202,19 +194,16 @@ def look_figure(
 
 
 def look_explorer(
-    system: ScoringSystem,
-    records: Sequence[Record],
-    features: Features,
-    cells: GridSize,
+    shown: Examples,
     *,
     image: int = 0,
     crops: int = 0,
 ) -> VBox:
     """Choose an image and a label, and see where the label looks, present or not; see `look_figure`."""
-    position, names = image_slider(len(records), image), sorted(system.vocabulary.labels)
-    label = choice("Label", names, next(iter(records[image].labels), None))
+    position, names = image_slider(len(shown.records), image), sorted(shown.system.vocabulary.labels)
+    label = choice("Label", names, next(iter(shown.records[image].labels), None))
 
     def draw(image: int, label: str) -> tuple[Figure, str]:
-        return look_figure(system, records, features, cells, image=image - 1, label=label, crops=crops)
+        return look_figure(shown, image=image - 1, label=label, crops=crops)
 
     return figure_view(draw, {"image": position, "label": label}, rows=[[position, label]])

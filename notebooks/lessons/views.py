@@ -9,11 +9,16 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from matplotlib.figure import Figure
 
 from helpers import plots
+from helpers.data.batches import Features
+from helpers.data.records import Record
+from helpers.metrics.localization import GridSize
+from helpers.systems.base import System
 
 if TYPE_CHECKING:
     from ipywidgets import Button, Dropdown, IntSlider, Label, VBox, Widget
@@ -82,6 +87,22 @@ def choice(name: str, options: Sequence[Any], value: Any = None) -> Dropdown:
     style = {"description_width": "initial"}
     first = {} if value is None else {"value": value}
     return ipywidgets.Dropdown(options=options, description=name, style=style, **first)
+
+
+class Examples(NamedTuple):
+    """Images that a view shows, and the system that names their labels.
+
+    system: in eval mode. records: N. features: of the N records, straight from the encoder. cells: (h, w) of its grid.
+    """
+
+    system: System
+    records: Sequence[Record]
+    features: Features
+    cells: GridSize
+
+    def one(self, image: int) -> Features:
+        """The features of one image, on the system's device."""
+        return self.features.select(torch.tensor([image])).to(next(self.system.parameters()).device)
 
 
 @dataclass(frozen=True)

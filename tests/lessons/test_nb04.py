@@ -59,7 +59,7 @@ def said(system, features, image: int) -> list[str]:
 
 
 def test_the_stepper_says_what_greedy_search_does_at_each_step(system, records, features, quick) -> None:
-    view = views.attention_stepper(system, records, features, GRID)
+    view = views.attention_stepper(views.Examples(system, records, features, GRID))
     expected = said(system, features, 0)
     assert len(expected) > 2, "the fixture should name labels"
     pictures = set()
@@ -75,13 +75,13 @@ def test_the_stepper_says_what_greedy_search_does_at_each_step(system, records, 
 
 @pytest.mark.parametrize("name", ["attention_stepper", "forcing_explorer", "attention_painter"])
 def test_views_draw_for_real(system, records, features, name) -> None:
-    view = getattr(views, name)(system, records, features, GRID)
+    view = getattr(views, name)(views.Examples(system, records, features, GRID))
     picture = bytes(view.picture.value)
     assert picture.startswith(b"\x89PNG") and len(picture) > 5000
 
 
 def test_play_and_slider_move_together_and_a_new_image_starts_again(system, records, features, quick) -> None:
-    view = views.attention_stepper(system, records, features, GRID)
+    view = views.attention_stepper(views.Examples(system, records, features, GRID))
     play = view.children[1].children[0]
     assert isinstance(play, ipywidgets.Play)
     play.value = 2
@@ -95,13 +95,13 @@ def test_play_and_slider_move_together_and_a_new_image_starts_again(system, reco
 
 def test_a_step_after_the_last_shows_the_last(system, records, features) -> None:
     length = len(said(system, features, 0))
-    text = views.attention_step_figure(system, records, features, GRID, image=0, step=50)[1]
+    text = views.attention_step_figure(views.Examples(system, records, features, GRID), image=0, step=50)[1]
     assert text.startswith(f"Step {length} of {length}")
 
 
 def test_forcing_shows_both_and_follows_the_choice(system, records, features, quick) -> None:
     frequency = torch.tensor([9, 2, 3, 1, 1])
-    view = views.forcing_explorer(system, records, features, GRID, frequency=frequency)
+    view = views.forcing_explorer(views.Examples(system, records, features, GRID), frequency=frequency)
     free = f"Free running it says {', '.join(said(system, features, 0))}. Fed ".replace("<", "&lt;").replace(
         ">", "&gt;"
     )
@@ -115,12 +115,12 @@ def test_forcing_shows_both_and_follows_the_choice(system, records, features, qu
     view.controls["image"].value = 2  # without labels
     view.controls["first"].value = None
     assert "Fed &lt;start&gt;, it says" in view.sentence.value
-    unordered = views.forcing_explorer(system, records, features, GRID)
+    unordered = views.forcing_explorer(views.Examples(system, records, features, GRID))
     assert set(unordered.controls["order"].options) == {"alphabetical", "given"}
 
 
 def test_painting_changes_the_next_label_as_the_decoder_says(system, records, features, quick) -> None:
-    view = views.attention_painter(system, records, features, GRID)
+    view = views.attention_painter(views.Examples(system, records, features, GRID))
     view.controls["step"].value = 2
     texts = set()
     for row in (1, 2, 3):
@@ -150,4 +150,4 @@ def test_painting_the_decoders_own_attention_changes_nothing(system, records, fe
 )
 def test_cells_off_the_grid_are_refused(system, records, features, rows, columns) -> None:
     with pytest.raises(ValueError, match="grid of 3 x 4 cells"):
-        views.painted_figure(system, records, features, GRID, rows=rows, columns=columns)
+        views.painted_figure(views.Examples(system, records, features, GRID), rows=rows, columns=columns)

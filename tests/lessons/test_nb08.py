@@ -136,7 +136,7 @@ def test_the_prior_is_left_as_it_is(small) -> None:
 @pytest.mark.parametrize("crops", [0, 2])
 def test_a_label_looks_where_the_network_says(tmp_path, crops, quick) -> None:
     system, records, features = make(tmp_path, crops)
-    view = lesson.look_explorer(system, records, features, CELLS, crops=crops)
+    view = lesson.look_explorer(lesson.Examples(system, records, features, CELLS), crops=crops)
     assert view.controls["label"].value == "boat"
     look = system.network.attend(features)
     for image, label, there in ((1, "boat", True), (3, "umbrella", False), (3, "rain", True)):
@@ -154,7 +154,7 @@ def test_a_label_looks_where_the_network_says(tmp_path, crops, quick) -> None:
 
 def test_scores_are_not_called_probabilities(tmp_path) -> None:
     system, records, features = make(tmp_path, 0)
-    figure, _ = lesson.look_figure(system, records, features, CELLS, label="sea")
+    figure, _ = lesson.look_figure(lesson.Examples(system, records, features, CELLS), label="sea")
     assert figure.axes[2].get_xlabel() == "score"
 
 
@@ -162,7 +162,7 @@ def test_views_draw_for_real(small, tmp_path) -> None:
     system, records, features = make(tmp_path, 0)
     for view in (
         lesson.graph_explorer(PLACES, small),
-        lesson.look_explorer(system, records, features, CELLS, image=1),
+        lesson.look_explorer(lesson.Examples(system, records, features, CELLS), image=1),
     ):
         picture = bytes(view.picture.value)
         assert picture.startswith(b"\x89PNG") and len(picture) > 5000
