@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -118,25 +119,12 @@ def fit(
     loss stops being finite (nothing of that epoch is kept), ValueError when `select` is not among the metrics.
     """
     options = options or FitOptions()
-    device = torch.device(device)
-    model.to(device)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if not parameters:
-        raise ValueError("the model has no parameter to train: everything is frozen")
-    steps = len(loader)
-    optimizer = torch.optim.AdamW(parameter_groups(model, options), lr=options.learning_rate)
-    scheduler = make_schedule(optimizer, options, total_steps=options.epochs * steps)
-    averaged = make_average(model, options)
-    judged = averaged.module if averaged is not None else model
-    run = _Run(output, options, model, averaged, optimizer, scheduler, select)
+    run = _Run(model, options, len(loader), select, output, torch.device(device))
     if resume:
-        run.restore(device)
+        run.restore()
+    total = options.epochs * len(loader)
     bar = tqdm(
-        total=options.epochs * steps,
-        initial=run.epoch * steps,
-        desc="training",
-        unit="step",
-        disable=not progress,
+        total=total, initial=run.epoch * len(loader), desc="training", unit="step", disable=not progress
     )
     with bar, run.writer() as writer:
         while run.epoch < options.epochs and not run.out_of_patience():
@@ -144,28 +132,25 @@ def fit(
             torch.manual_seed(options.seed * 1_000_003 + run.epoch)
             if getattr(loader, "generator", None) is not None:
                 loader.generator.manual_seed(options.seed * 1_000_003 + run.epoch)
-            model.train()
-            train_loss = _train_epoch(
-                model, loader, optimizer, scheduler, averaged, parameters, options, device, bar
-            )
-            metrics = validate(judged)
+            loss = run.train_epoch(loader, bar)
+            metrics = validate(run.judged)
             if select not in metrics:
                 raise ValueError(
                     f"there is no validation metric {select!r} to select on; there are {sorted(metrics)}"
                 )
             row = {
                 "epoch": run.epoch + 1,
-                "train_loss": train_loss,
-                "learning_rate": scheduler.get_last_lr()[0],
+                "train_loss": loss,
+                "learning_rate": run.scheduler.get_last_lr()[0],
             }
             row |= {f"val_{name}": value for name, value in metrics.items()}
-            run.finish_epoch(row, judged)
+            run.finish_epoch(row)
             for name, value in row.items():
                 if writer is not None and name != "epoch":
                     writer.add_scalar(name.replace("val_", "validation/"), value, row["epoch"])
-            bar.set_postfix_str(f"epoch {run.epoch} loss {train_loss:.3f} val {select} {metrics[select]:.3f}")
+            bar.set_postfix_str(f"epoch {run.epoch} loss {loss:.3f} val {select} {metrics[select]:.3f}")
             for callback in on_epoch:
-                callback(judged, row)
+                callback(run.judged, row)
     model.load_state_dict(run.best_state)
     model.eval()
     return run.history
@@ -173,21 +158,18 @@ def fit(
 
 def parameter_groups(model: nn.Module, options: FitOptions) -> list[dict]:
     """What AdamW is given: weight decay for matrices only, a rate of its own for the encoder."""
-    groups = []
-    for of_encoder in (False, True):
-        rate = options.learning_rate * (options.encoder_rate if of_encoder else 1.0)
-        own = [
-            p
-            for name, p in model.named_parameters()
-            if p.requires_grad and name.startswith("encoder.") == of_encoder
-        ]
-        for decay, chosen in (
-            (options.weight_decay, [p for p in own if p.ndim > 1]),
-            (0.0, [p for p in own if p.ndim <= 1]),
-        ):
-            if chosen or not of_encoder:
-                groups.append({"params": chosen, "weight_decay": decay, "lr": rate})
-    return groups
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            groups.setdefault((name.startswith("encoder."), p.ndim <= 1), []).append(p)
+    return [
+        {
+            "params": chosen,
+            "weight_decay": 0.0 if is_vector else options.weight_decay,
+            "lr": options.learning_rate * (options.encoder_rate if of_encoder else 1.0),
+        }
+        for (of_encoder, is_vector), chosen in sorted(groups.items(), key=lambda item: item[0])
+    ]
 
 
 def make_schedule(
@@ -224,94 +206,102 @@ def make_average(model: nn.Module, options: FitOptions) -> AveragedModel | None:
     return None
 
 
-def _train_epoch(model, loader, optimizer, scheduler, averaged, parameters, options, device, bar) -> float:
-    """One pass over the data; the mean loss of its steps."""
-    total = torch.zeros((), device=device)
-    count = 0
-    for batch in loader:
-        batch = batch.to(device, non_blocking=True)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.amp):
-            loss = model.loss(batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, options.clip_norm)
-        optimizer.step()
-        scheduler.step()
-        # After scheduler.step(), last_epoch counts the steps taken: a cycle is over when it is a multiple of CYCLE.
-        if averaged is not None and (not options.swa or scheduler.last_epoch % CYCLE == 0):
-            averaged.update_parameters(model)
-        total += loss.detach()
-        count += 1
-        bar.update()
-    mean = float(total) / max(count, 1)  # read once an epoch: reading at every step would make a GPU wait
-    if not math.isfinite(mean):
-        raise FloatingPointError(
-            f"the training loss became {mean}: lower the learning rate (it was {options.learning_rate:g}) "
-            "or check the features for infinite values"
-        )
-    return mean
-
-
 class _Run:
     """The state of a training run: what is saved after every epoch and restored on resume."""
 
-    def __init__(self, output, options, model, averaged, optimizer, scheduler, select) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        options: FitOptions,
+        steps: int,
+        select: str,
+        output: Path | str | None,
+        device: torch.device,
+    ) -> None:
+        self.model, self.options, self.select, self.device = model.to(device), options, select, device
         self.output = None if output is None else Path(output)
-        self.options, self.select = options, select
-        self.parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-        if averaged is not None:
-            self.parts["average"] = averaged
-        self.epoch = 0
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise ValueError("the model has no parameter to train: everything is frozen")
+        self.optimizer = torch.optim.AdamW(parameter_groups(model, options), lr=options.learning_rate)
+        self.scheduler = make_schedule(self.optimizer, options, total_steps=options.epochs * steps)
+        self.averaged = make_average(model, options)
+        self.judged = model if self.averaged is None else self.averaged.module
+        self.parts = {"model": model, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        if self.averaged is not None:
+            self.parts["average"] = self.averaged
+        self.epoch = self.best_epoch = 0
         self.history: list[Metrics] = []
         self.best_state: dict[str, Tensor] = {}
-        self.best_epoch = 0
 
-    @property
-    def path(self) -> Path | None:
-        return None if self.output is None else self.output / "last.pt"
-
-    def restore(self, device: torch.device) -> None:
-        if self.path is None or not self.path.exists():
-            warnings.warn(
-                f"nothing to resume from ({self.path} does not exist): starting afresh", stacklevel=3
+    def train_epoch(self, loader: Iterable[Batch], bar: tqdm) -> float:
+        """One pass over the data; the mean loss of its steps."""
+        options, total, count = self.options, torch.zeros((), device=self.device), 0
+        self.model.train()
+        for batch in loader:
+            batch = batch.to(self.device, non_blocking=True)
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=options.amp):
+                loss = self.model.loss(batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.parameters, options.clip_norm)
+            self.optimizer.step()
+            self.scheduler.step()
+            # After scheduler.step(), last_epoch counts the steps taken: a multiple of CYCLE ends a cycle.
+            if self.averaged is not None and (not options.swa or self.scheduler.last_epoch % CYCLE == 0):
+                self.averaged.update_parameters(self.model)
+            total += loss.detach()
+            count += 1
+            bar.update()
+        mean = float(total) / max(
+            count, 1
+        )  # read once per epoch: reading at every step would make a GPU wait
+        if not math.isfinite(mean):
+            raise FloatingPointError(
+                f"the training loss became {mean}: lower the learning rate (it was {options.learning_rate:g}) "
+                "or check the features for infinite values"
             )
+        return mean
+
+    def finish_epoch(self, row: Metrics) -> None:
+        """Keep the weights if they are the best ones, and save everything."""
+        best = max((r[f"val_{self.select}"] for r in self.history), default=-math.inf)
+        self.history.append(row)
+        self.epoch += 1
+        if row[f"val_{self.select}"] > best or not self.best_state:
+            self.best_state = {k: v.detach().clone() for k, v in self.judged.state_dict().items()}
+            self.best_epoch = self.epoch
+        if self.output is not None:
+            state = {name: part.state_dict() for name, part in self.parts.items()}
+            save_state(self.output / "last.pt", state | self._progress() | {"options": asdict(self.options)})
+
+    def _progress(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("epoch", "history", "best_epoch", "best_state")}
+
+    def restore(self) -> None:
+        """Go on from `last.pt`. Raises ValueError where it was trained with other options."""
+        path = None if self.output is None else self.output / "last.pt"
+        if path is None or not path.exists():
+            warnings.warn(f"nothing to resume from ({path} does not exist): starting afresh", stacklevel=3)
             return
-        saved = load_state(self.path, device=device)
+        saved = load_state(path, device=self.device)
         wanted, found = asdict(self.options), saved["options"]
-        if wanted != found:
-            changed = sorted(k for k in wanted if wanted[k] != found.get(k))
+        if changed := sorted(k for k in wanted if wanted[k] != found.get(k)):
             raise ValueError(
-                f"{self.path} was trained with other options ({', '.join(changed)} differ): resume with the same "
+                f"{path} was trained with other options ({', '.join(changed)} differ): resume with the same "
                 "ones, or train into another output folder"
             )
         for name, part in self.parts.items():
             part.load_state_dict(saved[name])
-        self.epoch, self.history = saved["epoch"], saved["history"]
-        self.best_state, self.best_epoch = saved["best_state"], saved["best_epoch"]
-
-    def finish_epoch(self, row: Metrics, judged: nn.Module) -> None:
-        self.history.append(row)
-        self.epoch += 1
-        best = max((r[f"val_{self.select}"] for r in self.history[:-1]), default=-math.inf)
-        if row[f"val_{self.select}"] > best or not self.best_state:
-            self.best_state = {k: v.detach().clone() for k, v in judged.state_dict().items()}
-            self.best_epoch = self.epoch
-        if self.path is not None:
-            state = {name: part.state_dict() for name, part in self.parts.items()}
-            progress = {"epoch": self.epoch, "history": self.history, "best_epoch": self.best_epoch}
-            save_state(
-                self.path,
-                {**state, **progress, "best_state": self.best_state, "options": asdict(self.options)},
-            )
+        for name in self._progress():
+            setattr(self, name, saved[name])
 
     def out_of_patience(self) -> bool:
         patience = self.options.patience
         return patience is not None and self.epoch - self.best_epoch >= patience and self.epoch > 0
 
-    def writer(self):
+    def writer(self) -> AbstractContextManager:
         if self.output is None:
-            from contextlib import nullcontext
-
             return nullcontext()
         # Imported here: it takes a second, and notebooks train without it.
         from torch.utils.tensorboard import SummaryWriter

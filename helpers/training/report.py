@@ -1,19 +1,15 @@
-"""One call judges a system on a split: metrics with intervals, by label, set size and frequency, calibration, errors.
+"""What is reported of a trained system: metrics with intervals, by label, set size and frequency, calibration, errors.
 
     said = run_system("ria", checkpoint.system, loader)
     table = report(said, vocabulary.labels, frequency)
 
-Taught in notebook 06; `helpers.commands.evaluate` is the command line.
-
-Judging captions: BLEU against all references, the loss on the true ones, and whether what they name is there.
-
-Taught in notebook 07.
+`CaptionJudge` judges sentences: BLEU, the loss of the true captions, and whether what is named is there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -109,35 +105,29 @@ def _run_decoder(system: SequenceSystem, batch: Batch, k: int) -> dict[str, Tens
     system.search_with(beam_width=width, top_k=k)
     top = system.predict(features).predicted
     system.search_with(beam_width=width, top_k=top_k)
-    features = system.decoder_features(features)
-    found, steps = prediction.decoded, system.max_labels + 1
+    seen, found, steps = system.decoder_features(features), prediction.decoded, system.max_labels + 1
+
+    def known(function: Callable[..., Tensor], labels: Tensor, lengths: Tensor, most: int) -> Tensor:
+        """(B,) log-probabilities, nan for images of more than `most` labels."""
+        result = torch.full((len(batch),), torch.nan, device=top.device)
+        rows = (lengths <= most).nonzero().flatten()
+        if len(rows):
+            some = seen.select(rows)
+            result[rows] = function(system.decoder, some, labels[rows], lengths[rows], max_steps=steps)
+        return result
+
+    small = min(MAX_LABELS, steps)
     result = {
         "predicted": prediction.predicted,
         "target": batch.multi_hot.bool(),
         "top": top,
-        "probability": torch.full((len(batch),), torch.nan, device=top.device),
+        "probability": known(set_log_probability, found.tokens, found.lengths, small).exp(),
+        "truth_probability": known(set_log_probability, batch.labels, batch.lengths, small).exp(),
+        "found_sequence": known(sequence_log_probability, found.tokens, found.lengths, steps),
+        "truth_sequence": known(sequence_log_probability, batch.labels, batch.lengths, steps),
     }
-    result["truth_probability"] = result["probability"].clone()
-    result["truth_sequence"] = result["probability"].clone()
-    result["found_sequence"] = result["probability"].clone()
     if prediction.scores is not None:
         result["scores"] = prediction.scores.float()
-    for which, labels, lengths in (
-        ("probability", found.tokens, found.lengths),
-        ("truth_probability", batch.labels, batch.lengths),
-    ):
-        small = (lengths <= min(MAX_LABELS, steps)).nonzero().flatten()
-        if len(small):
-            some = features.select(small)
-            value = set_log_probability(system.decoder, some, labels[small], lengths[small], max_steps=steps)
-            result[which][small] = value.exp()
-        short = (lengths <= steps).nonzero().flatten()
-        if len(short):
-            key = "found_sequence" if which == "probability" else "truth_sequence"
-            some = features.select(short)
-            result[key][short] = sequence_log_probability(
-                system.decoder, some, labels[short], lengths[short], max_steps=steps
-            )
     return result
 
 
@@ -150,7 +140,7 @@ def report(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The whole table of a system, all of JSON (an undefined number is None). Taught in notebook 06.
+    """The whole table of a system, all of JSON (an undefined number is None).
 
     labels: C names. frequency: (C,) int64, *training* images of each label. Other arguments as in
     `intervals.bootstrap`.
@@ -224,7 +214,7 @@ def by_frequency(said: Said, frequency: Tensor, *, bins: int = 5) -> list[dict[s
 
 
 def calibration(probability: Tensor, correct: Tensor, *, bins: int = 10) -> dict[str, Any]:
-    """Does what is said with probability p come true in a share p of the cases? Taught in notebook 06.
+    """Does what is said with probability p come true in a share p of the cases?
 
     probability: (N,) float, nan for cases to leave out. correct: (N,) bool. bins: of equal width.
     Returns the cases counted, mean probability and share correct in all and in each bin that is not empty,
@@ -298,7 +288,7 @@ def _finite(value: Any) -> Any:
 
 
 class CaptionJudge:
-    """Judges a captioner on a split: `judge(system)` -> loss, BLEU-1 to BLEU-4 and, for scenes, the truth. Notebook 07.
+    """Judges a captioner on a split: `judge(system)` -> loss, BLEU-1 to BLEU-4 and, for scenes, the truth.
 
     images: the split's images in order, a batch of `Batch` at a time (`make_loader` of an `ImageDataset` or a
         `FeatureDataset`). records: those images. captions: theirs as word ids.
