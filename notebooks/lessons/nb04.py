@@ -15,34 +15,12 @@ from torch import Tensor
 from helpers.data.images import open_image
 from helpers.data.labels import ORDERS, order_labels
 from helpers.decoders.search import Trace, trace
-from helpers.metrics.localization import GridSize
-from helpers.plots import UNITS, colour_bar, draw_attention, film_strip, frames, new_figure
+from helpers.plots import film_strip, frames
 from lessons.figures import attention_view
 from lessons.views import Examples, choice, figure_view, image_slider, slider
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
-
-
-def overlay(
-    image: Any,
-    weights: Tensor,
-    grid_size: GridSize,
-    *,
-    title: str = "",
-    boxes: Sequence = (),
-    label: str = UNITS,
-    highest: float | None = None,
-    smooth: bool = False,
-) -> Figure:
-    """One map over its image with a colour bar; arguments as in `plots.draw_attention`."""
-    highest = float(weights.max()) if highest is None else highest
-    figure, axes = new_figure(size=(5.2, 4.2))
-    ax = axes[0, 0]
-    draw_attention(ax, image, weights, grid_size, highest=highest, smooth=smooth, boxes=boxes)
-    ax.set_title(title)
-    colour_bar(figure, [ax], highest, label)
-    return figure
 
 
 @torch.inference_mode()

@@ -47,13 +47,12 @@ def label_graph(
     order: Sequence[int] | None = None,
     kinds: Mapping[str, str] | None = None,
     focus: str | None = None,
-    size: float = 7.6,
 ) -> Figure:
     """Labels on a circle, and an arrow i -> j for each weights[i, j] of at least the threshold.
 
     names: C. weights: (C, C); the diagonal is left out; the width of an arrow grows with its weight.
     order: clockwise from the top (`circle_order`); keep it while the threshold moves. kinds: name -> kind, a colour
-    each. focus: a label whose arrows alone are drawn in full, the others pale. size: inches.
+    each. focus: a label whose arrows alone are drawn in full, the others pale.
     Raises ValueError for names and weights that do not fit.
     """
     matrix = np.asarray(weights, dtype=float).copy()
@@ -66,7 +65,7 @@ def label_graph(
     place = np.argsort(order)  # of each label on the circle
     angle = np.pi / 2 - 2 * np.pi * place / len(names)
     at = np.stack([np.cos(angle), np.sin(angle)], axis=1)  # (C, 2)
-    figure, axes = new_figure(size=(size, size * 0.97))
+    figure, axes = new_figure(size=(7.6, 7.4))
     ax = axes[0, 0]
     edges = np.argwhere(matrix >= threshold).tolist()
     linked = {k for edge in edges for k in edge}

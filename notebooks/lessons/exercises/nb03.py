@@ -146,38 +146,19 @@ def _greedy(step: Any, state: Any, start: int, stop: int, most: int) -> list[int
 
 # Three labels, <stop> = 3, <start> = 4. Each: the scores after what was read, labels at most, a hint.
 _GREEDY_CASES: list[tuple[dict[tuple[int, ...], list[float]], int, str]] = [
-    (
-        {(4,): [0, 2, 1, -1], (1,): [3, 0, 1, 2], (0,): [0, 0, 1, 5], (2,): [0, 0, 0, 1], (3,): [9, 9, 9, 0]},
-        5,
-        "Start with the token `start`, then feed back the label that was named, until <stop> wins.",
-    ),
-    (
-        {(4,): [1, 0, 0, 5], (0,): [0, 5, 0, 1], (1,): [0, 0, 5, 1], (2,): [0, 0, 0, 1], (3,): [0, 5, 0, 1]},
-        5,
-        "Where <stop> wins at once the image has no labels: the answer is an empty list.",
-    ),
-    (
-        # What follows 2 depends on what came before it: the state must be handed on.
-        {(4,): [0, 0, 4, 1], (2,): [0, 0, 0, 3], (4, 2): [5, 0, 0, 1], (0,): [0, 0, 0, 5], (4, 2, 0): [0, 4, 0, 1],
-         (1,): [0, 0, 0, 1], (3,): [0, 0, 0, 1]},
-        5,
-        "Give `step` the state that the step before returned.",
-    ),
-    (
-        {(4,): [4, 0, 1, 0], (0,): [5, 2, 0, 1], (1,): [5, 4, 0, 1], (2,): [9, 9, 9, 0], (3,): [9, 9, 9, 0]},
-        5,
-        "Where a named label would win again, the best of what is left is taken; that may be <stop>.",
-    ),
-    (
-        {(4,): [3, 0, 0, 1], (0,): [0, 3, 0, 1], (1,): [0, 0, 3, 1], (2,): [0, 0, 0, 1], (3,): [0, 0, 0, 1]},
-        2,
-        "At most max_labels labels may be named, <stop> or not.",
-    ),
-    (
-        {(4,): [-5, -7, -9, -8], (0,): [-1, -4, -3, -6], (2,): [-1, -4, -1, -3], (1,): [-9, -9, -9, -1], (3,): [0, 0, 0, 1]},
-        5,
-        "Scores may all be negative: a label is put out of play with -inf, not with 0.",
-    ),
+    ({(4,): [0, 2, 1, -1], (1,): [3, 0, 1, 2], (0,): [0, 0, 1, 5], (2,): [0, 0, 0, 1], (3,): [9, 9, 9, 0]}, 5,
+     "Start with the token `start`, then feed back the label that was named, until <stop> wins."),
+    ({(4,): [1, 0, 0, 5], (0,): [0, 5, 0, 1], (1,): [0, 0, 5, 1], (2,): [0, 0, 0, 1], (3,): [0, 5, 0, 1]}, 5,
+     "Where <stop> wins at once the image has no labels: the answer is an empty list."),
+    # What follows 2 depends on what came before it: the state must be handed on.
+    ({(4,): [0, 0, 4, 1], (2,): [0, 0, 0, 3], (4, 2): [5, 0, 0, 1], (0,): [0, 0, 0, 5], (4, 2, 0): [0, 4, 0, 1],
+      (1,): [0, 0, 0, 1], (3,): [0, 0, 0, 1]}, 5, "Give `step` the state that the step before returned."),
+    ({(4,): [4, 0, 1, 0], (0,): [5, 2, 0, 1], (1,): [5, 4, 0, 1], (2,): [9, 9, 9, 0], (3,): [9, 9, 9, 0]}, 5,
+     "Where a named label would win again, the best of what is left is taken; that may be <stop>."),
+    ({(4,): [3, 0, 0, 1], (0,): [0, 3, 0, 1], (1,): [0, 0, 3, 1], (2,): [0, 0, 0, 1], (3,): [0, 0, 0, 1]}, 2,
+     "At most max_labels labels may be named, <stop> or not."),
+    ({(4,): [-5, -7, -9, -8], (0,): [-1, -4, -3, -6], (2,): [-1, -4, -1, -3], (1,): [-9, -9, -9, -1], (3,): [0, 0, 0, 1]}, 5,
+     "Scores may all be negative: a label is put out of play with -inf, not with 0."),
 ]  # fmt: skip
 
 
