@@ -99,16 +99,13 @@ class Item(NamedTuple):
 
 
 class ImageDataset(Dataset[Item]):
-    """Images of `records` through `transform`, with their labels in an order.
+    """Images of `records` (a split of `AnnotatedImages`), with their labels in an order.
 
-    Args:
-        records: a split of `AnnotatedImages`.
-        vocabulary: its vocabulary; a label it lacks is a ValueError.
-        transform: PIL RGB image -> (3, H, W) float32, see `images.eval_transform`.
-        order: one of `labels.ORDERS`. "random" is drawn anew at each access, from torch's global generator.
-        frequency: (C,) int64 training frequency, for rare-first and frequent-first: `AnnotatedImages.frequency()`.
+    transform: PIL RGB image -> (3, H, W) float32, see `images.eval_transform`.
+    order: one of `labels.ORDERS`. "random" is drawn anew at each access, from torch's global generator.
+    frequency: (C,) int64 training frequency, for rare-first and frequent-first: `AnnotatedImages.frequency()`.
 
-    Opening an image that is missing or damaged raises DataError with its name: none is skipped in silence.
+    A label that the vocabulary lacks raises ValueError; an image that cannot be read DataError with its name.
     """
 
     def __init__(
@@ -170,23 +167,16 @@ def make_loader(
 ) -> DataLoader[Batch]:
     """Batches of an `ImageDataset` or a `FeatureDataset`.
 
-    `seed` fixes the order of the images in each epoch and the random numbers of the workers (torch, numpy and
-    random). With `num_workers=0`, which works everywhere, augmentation draws from torch's global generator instead:
-    `torch.manual_seed` makes it repeat.
+    Raises ValueError for shuffling a data set without images.
 
-    Args:
-        num_workers: processes that load images; 2 to 16 pay on Linux with large images.
-        pin_memory: page-locked batches, for a faster copy to a GPU; without a GPU it is ignored.
-        batch_sampler: chooses the batches in place of batch_size, shuffle and seed. Its `generator`, if it has one,
-            becomes the loader's.
-
-    Raises:
-        ValueError: shuffling a data set without images.
+    num_workers: processes that load images; 2 to 16 pay on Linux with large images.
+    seed: fixes the order of the images in each epoch and the random numbers of the workers (torch, numpy and random).
+        Without workers augmentation draws from torch's global generator instead: `torch.manual_seed` makes it repeat.
+    pin_memory: page-locked batches, for a faster copy to a GPU; without a GPU it is ignored.
+    batch_sampler: chooses the batches in place of batch_size, shuffle and seed; its `generator` becomes the loader's.
     """
     if shuffle and len(dataset) == 0:  # type: ignore[arg-type]
-        raise ValueError(
-            "there are no images to shuffle: is this split empty? print(data.describe()) shows the counts"
-        )
+        raise ValueError("there are no images to shuffle: print(data.describe()) shows which split is empty")
     batches = {"batch_size": batch_size, "shuffle": shuffle}
     return DataLoader(
         dataset,
@@ -285,9 +275,8 @@ class CaptionDataset(Dataset[Any]):
 class CaptionBatches(Sampler[list[int]]):
     """Which captions make the batches of an epoch: shuffled, with captions of about one length together.
 
-    per_image: "one" draws one caption of every image, another one each epoch: an epoch sees every image once, and
-        over the epochs all captions count alike. "all" takes every caption: an epoch is as many times longer, for
-        images of five captions five times, and reads the image as often.
+    per_image: "one" draws one caption of every image, another one each epoch: over the epochs all captions count alike.
+        "all" takes every caption: for images of five captions an epoch is five times longer.
     generator: all random choices come from it; `training.fit` seeds it anew for each epoch.
 
     Within `POOL` batches the captions are sorted by length, so that little is padding; the batches are shuffled again.

@@ -104,10 +104,7 @@ in either layout:
 
 
 def manual_route(name: str, folder: str | os.PathLike[str]) -> str:
-    """How to get a data set by hand: which files, from where, to where, with which checksums.
-
-    Raises ValueError for a name that is neither in `SOURCES` nor in `BY_HAND`.
-    """
+    """How to get a data set by hand: which files, from where, to where. Raises ValueError for an unknown name."""
     if name in BY_HAND:
         return BY_HAND[name].format(folder=Path(folder))
     lines = [
@@ -122,14 +119,10 @@ def manual_route(name: str, folder: str | os.PathLike[str]) -> str:
 
 
 def download(name: str, folder: str | os.PathLike[str], *, progress: bool = True) -> Path:
-    """Fetch, check and unpack an official data set; what is done already is not done again.
+    """Fetch, check and unpack an official data set (a key of `SOURCES`); what is done already is not done again.
 
     Archives that were put into the folder by hand are used, and kept. Those it fetches are deleted when unpacked. The
     folder's downloaded.json lists what was unpacked; delete it to repeat everything.
-
-    Args:
-        name: "coco2014" or "coco2017" (20 GB each, twice that while unpacking), "voc2007" or "glove" (0.9 GB each).
-        folder: where the data set is to be; made if missing.
 
     Raises:
         DownloadError: no network, no room, or not the published file; with the route by hand.
@@ -168,19 +161,15 @@ def _sources(name: str) -> tuple[Source, ...]:
 def fetch(source: Source, path: Path, *, progress: bool = True) -> None:
     """Download a file, resume where an earlier attempt stopped, and name it `path` only if the checksum is right.
 
-    The bytes collect in `<path>.part`, which an interrupted run leaves behind and the next one continues. A right
-    file at `path` is left alone without asking the network; a wrong one is never overwritten, for it may be yours.
-
-    Raises:
-        DownloadError: no address answers, the disk is too small, the checksum is wrong (the .part file is then
-            deleted), or `path` is another file.
+    The bytes collect in `<path>.part`, which an interrupted run leaves behind and the next one continues. A right file at
+    `path` is left alone; a wrong one is never overwritten, for it may be yours. Raises DownloadError where no address
+    answers, the disk is too small, `path` is another file or the checksum is wrong (the .part file is then deleted).
     """
     if path.exists():
         if path.is_file() and _checksum(path, source, progress) == source.checksum:
             return
         raise DownloadError(
-            f"{path} exists but is not the published file (expected {source.checksum}); move it away or delete it, "
-            "then try again."
+            f"{path} exists but is not the published file (expected {source.checksum}); move it away or delete it."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
@@ -261,9 +250,7 @@ def _checksum(path: Path, source: Source, progress: bool) -> str:
 def extract(archive: Path, folder: Path, *, progress: bool = True) -> None:
     """Unpack a zip or tar archive into a folder; files of the same name are replaced.
 
-    Raises:
-        DataError: before anything is written: a name leads out of the folder, or belongs to a link or a device; the
-            disk has no room.
+    Raises DataError, before anything is written, for a name that leads out of the folder, a link, a device or a full disk.
     """
     title = {"desc": f"unpacking {archive.name}", "unit": " files", "disable": not progress}
     if tarfile.is_tarfile(archive):

@@ -106,12 +106,12 @@ class Vocabulary:
         return [names[i] for i in ids]
 
     def save(self, path: Path | str) -> None:
-        """Writes the vocabulary as JSON, at once or not at all."""
+        """Write the vocabulary as JSON, at once or not at all."""
         write_json(path, {"format": FORMAT, "version": FORMAT_VERSION, "labels": self.labels})
 
     @classmethod
     def load(cls, path: Path | str) -> Vocabulary:
-        """Reads what `save` wrote. Raises ValueError, naming the file, for anything else."""
+        """Read what `save` wrote. Raises ValueError, naming the file, for anything else."""
         content = read_json(path)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f'{path} is not a vocabulary: expected JSON with "format": "{FORMAT}"')

@@ -66,11 +66,8 @@ def load(
         difficult: VOC: keep objects marked difficult.
         seed: of the carved splits. Results compare only for the same seed.
         download: fetch a named data set that is not there from its official source (COCO: 20 GB).
-        progress: show progress bars.
 
-    Raises:
-        DataError: the data are not there, or bad; the message says what to do.
-        ValueError: an unknown name or option.
+    Raises DataError where the data are not there, or bad, and ValueError for an unknown option.
     """
     if unlabelled not in ("keep", "drop"):
         raise ValueError(f'unlabelled must be "keep" or "drop", found {unlabelled!r}')
@@ -257,9 +254,9 @@ def _coco_files(folder: Path, year: str | None) -> tuple[str, dict[str, Path]]:
         )
     [(suffix, files)] = found.items()
     if "train" not in files or not {"val", "test"} & files.keys():
+        held = ", ".join(path.name for path in files.values()) or "neither"
         raise DataError(
-            f"{folder}: expected annotations/instances_train{suffix}.json and instances_val{suffix}.json, found "
-            f"{', '.join(path.name for path in files.values()) or 'neither'}. data/README.md says where they come from."
+            f"{folder}: expected annotations/instances_train{suffix}.json and instances_val{suffix}.json, found {held}."
         )
     return suffix, {split: files[split] for split in SPLITS if split in files}
 

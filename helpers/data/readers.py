@@ -52,8 +52,7 @@ IMAGE_SUFFIXES = {
 class Reading(NamedTuple):
     """What a reader found.
 
-    records: in the order of the file.
-    labels:  every label of the data set, in the order the format states, whether it occurs or not.
+    records: in the order of the file. labels: all of the data set, in the order of the format, whether they occur or not.
     notes:   what was corrected or left out, counted: {"duplicate labels in an image's list, kept once": 3}.
     splits:  "train", "val" or "test" of each record where the file says it (CSV, Flickr8k), else empty.
     """
@@ -84,15 +83,8 @@ def read_coco(
 
     Labels are all categories in the order of their ids, an image's labels in the order of their first annotation. An
     annotation that is a crowd (a crowd of people is people, but its box is not the place of one of them), or that has
-    `"placed": false` (an attribute of the whole scene), gives a label but no box.
-
-    Args:
-        instances_json: for instance `annotations/instances_val2017.json`.
-        image_dir: folder of the images that its `file_name`s are relative to.
-        captions_json: for instance `annotations/captions_val2017.json`.
-
-    Raises:
-        DataError: a file is missing or not such JSON, a category is unknown or named twice, an image is missing.
+    `"placed": false` (an attribute of the whole scene), gives a label but no box. Raises DataError where a file is missing
+    or not such JSON, a category is unknown or named twice, or an image is missing.
     """
     path, notes = Path(instances_json), Counter()
     with _expecting("COCO instances", path):
@@ -130,10 +122,8 @@ def read_coco(
 def read_corel(samples_json: Path | str, image_dir: Path | str) -> Reading:
     """Read a Corel-5k split: `{"samples": [{"image_name", "image_labels"}], "labels": [names]}`.
 
-    Labels are in the order of the file's list, an image's labels in the order of its own.
-
-    Raises:
-        DataError: the file is missing or not such JSON, a label is not in the list, an image is missing.
+    Labels are in the order of the file's list, an image's labels in the order of its own. Raises DataError where the file
+    is missing or not such JSON, a label is not in the list, or an image is missing.
     """
     path = Path(samples_json)
     with _expecting("a Corel-5k split", path):
@@ -146,15 +136,13 @@ def read_corel(samples_json: Path | str, image_dir: Path | str) -> Reading:
 def read_voc(folder: Path | str, split: str, *, difficult: bool = False) -> Reading:
     """Read a split of PASCAL VOC 2007 (Everingham et al., IJCV 2010) from its XML.
 
-    Labels are `VOC_LABELS`; an image's labels are in the order of their first object.
+    Labels are `VOC_LABELS`; an image's labels are in the order of their first object. Raises DataError where the list, an
+    annotation or an image is missing, an XML file is damaged, or a class is not of VOC.
 
     Args:
         folder: the folder `VOCdevkit/VOC2007`, with ImageSets/Main, Annotations and JPEGImages.
         split: a list in ImageSets/Main: "train", "val", "trainval" or "test".
         difficult: keep objects marked difficult. The VOC evaluation leaves them out, and so does the default.
-
-    Raises:
-        DataError: the list, an annotation or an image is missing, an XML file is damaged, a class is not of VOC.
     """
     folder, notes = Path(folder), Counter()
     path, rows = folder / "ImageSets" / "Main" / f"{split}.txt", []
@@ -206,11 +194,8 @@ def read_flickr8k(folder: Path | str) -> Reading:
     Two layouts: the authors' `Flickr8k.token.txt` (`name.jpg#0<tab>caption`), beside the folder Flicker8k_Dataset or
     in Flickr8k_text; and the CSV `captions.txt` with the header `image,caption`, beside the folder Images. Where both
     are there, the token file is read. Beside either, the lists `Flickr_8k.{train,dev,test}Images.txt` give the
-    splits; without them `Reading.splits` is empty. All captions of an image are in one split, each once.
-
-    Raises:
-        DataError: there is no captions file, a line is not as above, an image is missing, an image of a list has no
-            caption or is in two lists.
+    splits; without them `Reading.splits` is empty. All captions of an image are in one split, each once. Raises DataError
+    where a line is not as above, an image is missing, or an image of a list has no caption or is in two lists.
     """
     folder, notes = Path(folder), Counter()
     path = captions_file(folder)
@@ -272,15 +257,9 @@ def read_csv_folder(folder: Path | str, csv_file: Path | str | None = None) -> R
     the comma. Files are relative to the folder and may be in subfolders. Several lines of one file are merged, so one
     label per line works too. Columns may be separated by `;` or tabs, as spreadsheets in some countries save them.
     Labels are in alphabetical order. A quoted list with commas (`a.jpg,"bear, ice"`) is split where the file shows that
-    it is one, see `_label_separator`.
-
-    Args:
-        folder: the folder of the images.
-        csv_file: the CSV; by default `labels.csv` in the folder, or the only CSV there.
-
-    Raises:
-        DataError: there is no CSV or several, it is not UTF-8, its header or a line is not as above, a split is
-            not train, val or test (or differs between lines of a file), an image is missing.
+    it is one, see `_label_separator`. The CSV is by default `labels.csv` in the folder, or the only CSV there. Raises
+    DataError where there is none or several, it is not UTF-8, its header or a line is not as above, a split is not train,
+    val or test (or differs between lines of a file), or an image is missing.
     """
     folder, notes = Path(folder), Counter()
     path = _find_csv(folder) if csv_file is None else Path(csv_file)

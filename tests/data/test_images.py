@@ -18,8 +18,6 @@ from PIL import Image, features
 from helpers.data import images
 from helpers.data.images import (
     IMAGENET_MEAN,
-    IMAGENET_STD,
-    INTERPOLATIONS,
     DataError,
     Preprocessing,
     denormalize,
@@ -57,13 +55,8 @@ def grey16_png(values: np.ndarray, transparent: int | None = None) -> bytes:
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     marked = b"" if transparent is None else png_chunk(b"tRNS", struct.pack(">H", transparent))
     header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + png_chunk(b"IHDR", header)
-        + marked
-        + png_chunk(b"IDAT", zlib.compress(rows))
-        + png_chunk(b"IEND", b"")
-    )
+    chunks = png_chunk(b"IHDR", header) + marked + png_chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + chunks + png_chunk(b"IEND", b"")
 
 
 def refused(path: Path | str, *words: str) -> None:
@@ -77,28 +70,14 @@ def refused(path: Path | str, *words: str) -> None:
 # ---- what opens ---------------------------------------------------------------------------------------------
 
 
-def test_an_ordinary_photograph_opens_as_it_is(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.png", photograph())
-    image = open_image(path)
-    assert image.mode == "RGB"
-    assert image.size == (64, 48)
-    np.testing.assert_array_equal(pixels(image), pixels(photograph()))
-    np.testing.assert_array_equal(pixels(open_image(str(path))), pixels(image))  # a str will do
-
-
-def test_the_image_does_not_hold_the_file(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.jpg", photograph())
-    image = open_image(path)
-    path.unlink()
-    assert image.resize((5, 5)).size == (5, 5)
-    assert not hasattr(image, "filename")
-
-
-@pytest.mark.parametrize("name", ["x.jpg", "x.JPEG", "x", "x.txt", "x.gif"])
+@pytest.mark.parametrize("name", ["x.png", "x.JPEG", "x", "x.txt"])
 def test_the_content_decides_not_the_suffix(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     photograph().save(path, format="PNG")
-    np.testing.assert_array_equal(pixels(open_image(path)), pixels(photograph()))
+    image = open_image(str(path))
+    path.unlink()  # the image does not hold the file
+    assert image.mode == "RGB" and image.size == (64, 48)
+    np.testing.assert_array_equal(pixels(image), pixels(photograph()))
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "JPEG2000", "AVIF"])
@@ -109,13 +88,6 @@ def test_every_promised_format_opens(tmp_path: Path, format: str) -> None:
     image = open_image(save(tmp_path / "x", photograph(), format=format))
     assert image.mode == "RGB"
     assert np.abs(pixels(image) - pixels(photograph())).mean() < 12  # lossy formats and GIF's palette
-
-
-def test_one_by_one(tmp_path: Path) -> None:
-    for format in ("PNG", "JPEG", "GIF"):
-        image = open_image(save(tmp_path / f"dot.{format}", Image.new("RGB", (1, 1), WHITE)))
-        assert image.size == (1, 1)
-        assert image.getpixel((0, 0)) == WHITE
 
 
 def test_cmyk_jpeg(tmp_path: Path) -> None:
@@ -164,13 +136,6 @@ def test_palette_with_one_transparent_colour_and_with_alpha_levels(tmp_path: Pat
     assert [image.getpixel((x, 0)) for x in range(4)] == [RED, GREEN, BLUE, BLACK]
 
 
-def test_a_transparent_colour_without_a_palette(tmp_path: Path) -> None:
-    source = Image.new("RGB", (2, 1), RED)
-    source.putpixel((1, 0), BLUE)
-    image = open_image(save(tmp_path / "key.png", source, transparency=RED))
-    assert [image.getpixel((x, 0)) for x in range(2)] == [WHITE, BLUE]
-
-
 @pytest.mark.parametrize("top", [65535, 1000, 255])
 def test_16_bit_grey_png_is_scaled_not_clipped(tmp_path: Path, top: int) -> None:
     values = np.linspace(0, top, 256).astype(np.uint16).reshape(16, 16)
@@ -188,16 +153,17 @@ def test_16_bit_grey_in_other_files_and_byte_orders(tmp_path: Path) -> None:
     little = save(tmp_path / "little.tif", Image.fromarray(values))
     # Big-endian by hand: header, nine directory entries, one strip.
     strip = values.astype(">u2").tobytes()
-    entries = [
-        (256, 16),
-        (257, 16),
-        (258, 16),
-        (259, 1),
-        (262, 1),
-        (273, 8 + 2 + 9 * 12 + 4),
-        (277, 1),
-        (278, 16),
-    ]
+    tags = (
+        256,
+        257,
+        258,
+        259,
+        262,
+        273,
+        277,
+        278,
+    )  # size, bits, no compression, where the strip begins, its rows
+    entries = zip(tags, (16, 16, 16, 1, 1, 8 + 2 + 9 * 12 + 4, 1, 16), strict=True)
     big = tmp_path / "big.tif"
     body = b"".join(struct.pack(">HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
     body += struct.pack(">HHII", 279, 4, 1, len(strip))
@@ -213,18 +179,9 @@ def test_16_bit_grey_with_a_transparent_level(tmp_path: Path) -> None:
     assert [open_image(tmp_path / "t.png").getpixel((x, 0))[0] for x in range(3)] == [0, 255, 255]
 
 
-def test_pillows_own_conversion_clips_which_is_why_ours_exists(tmp_path: Path) -> None:
-    path = tmp_path / "deep.pgm"
-    path.write_bytes(b"P5 2 1 65535\n" + np.array([1000, 65535], ">u2").tobytes())
-    with Image.open(path) as image:
-        assert image.convert("RGB").getpixel((0, 0)) == WHITE
-    assert open_image(path).getpixel((0, 0)) == (4, 4, 4)
-
-
 def test_numbers_without_an_agreed_white_are_refused(tmp_path: Path) -> None:
-    refused(
-        save(tmp_path / "f.tif", Image.fromarray(np.ones((4, 4), np.float32))), "floating-point", "16 bits"
-    )
+    floats = Image.fromarray(np.ones((4, 4), np.float32))
+    refused(save(tmp_path / "f.tif", floats), "floating-point", "16 bits")
     wide = Image.fromarray(np.array([[0, 70000]], dtype=np.int32))
     refused(save(tmp_path / "i.tif", wide), "32-bit", "70000", "16 bits")
 
@@ -316,16 +273,15 @@ def test_broken_link_and_pipe(tmp_path: Path) -> None:
     refused(tmp_path / "pipe.jpg", "device")  # and does not wait for it for ever
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"just some text\n",
-        b"<!DOCTYPE html><html>404</html>",
-        b"version https://git-lfs.github.com/spec/v1\n",
-    ],
-    ids=["empty", "text", "page", "pointer"],
-)
+STARTS = {
+    "empty": b"",
+    "text": b"just text\n",
+    "page": b"<html>404</html>",
+    "pointer": b"version https://git-lfs",
+}
+
+
+@pytest.mark.parametrize("content", STARTS.values(), ids=STARTS)
 def test_not_an_image(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "fake.jpg").write_bytes(content)
     refused(tmp_path / "fake.jpg", "not an image", repr(content[:24]), "JPEG")
@@ -402,12 +358,6 @@ def test_whatever_is_wrong_it_opens_or_is_refused_by_name(
         assert image.width > 0
 
 
-def test_real_photographs(shared: Path) -> None:
-    paths = sorted((shared / "corel5k" / "test").glob("*.jpeg"))[:50]
-    assert len(paths) == 50
-    assert {open_image(path).size for path in paths} <= {(192, 128), (128, 192)}
-
-
 # ---- from picture to tensor ------------------------------------------------------------------------------------
 
 PLAIN = Preprocessing(size=32, mean=(0, 0, 0), std=(1, 1, 1))  # what comes out is the picture in 0..1
@@ -425,14 +375,6 @@ def test_any_picture_becomes_a_float_square(size: tuple[int, int]) -> None:
         assert image.dtype == torch.float32
         assert image.shape == (3, 32, 32)
         assert torch.isfinite(image).all()
-
-
-def test_values_are_those_of_the_formula() -> None:
-    picture = noise(32, 32)
-    expected = np.asarray(picture, dtype=np.float64) / 255
-    expected = (expected - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
-    image = eval_transform(Preprocessing(size=32))(picture)
-    np.testing.assert_allclose(image.permute(1, 2, 0).numpy(), expected, atol=1e-5)
 
 
 def test_equal_to_the_preprocessing_published_with_torchvision_weights() -> None:
@@ -458,14 +400,6 @@ def test_shrinking_is_antialiased(interpolation: str) -> None:
     image = eval_transform(Preprocessing(32, (0, 0, 0), (1, 1, 1), interpolation))(board)
     # A checkerboard of single pixels is grey from afar; without antialiasing, samples are black or white.
     assert (image[:, 2:-2, 2:-2] - 0.5).abs().max() < 0.05
-
-
-def test_interpolation_matters_and_is_used() -> None:
-    outputs = [
-        eval_transform(Preprocessing(32, (0, 0, 0), (1, 1, 1), name))(noise(50, 50))
-        for name in INTERPOLATIONS
-    ]
-    assert all(not torch.equal(a, b) for i, a in enumerate(outputs) for b in outputs[:i])
 
 
 @settings(max_examples=30, deadline=None)
@@ -532,16 +466,10 @@ def test_flips_do_what_they_say_as_often_as_they_say() -> None:
     torch.testing.assert_close(mirrored, plain.flip(-1))
     upside_down = train_transform(PLAIN, horizontal_flip=0.0, vertical_flip=1.0)(picture)
     torch.testing.assert_close(upside_down, plain.flip(-2))
+    torch.testing.assert_close(train_transform(PLAIN, horizontal_flip=0.0)(picture), plain)
     default = train_transform(PLAIN)
     flipped = sum(not torch.equal(default(picture), plain) for _ in range(400))
     assert 150 < flipped < 250  # five standard deviations about 200
-
-
-def test_all_changes_off_is_evaluation() -> None:
-    picture = noise(50, 40)
-    torch.testing.assert_close(
-        train_transform(PLAIN, horizontal_flip=0.0)(picture), eval_transform(PLAIN)(picture)
-    )
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.25, 0.5, 0.9])
@@ -583,11 +511,7 @@ def test_augmentation_repeats_with_the_seed_and_varies_without() -> None:
 
     first = draw(0)
     torch.testing.assert_close(draw(0), first)
+    copy = pickle.loads(pickle.dumps(transform))  # as Windows and macOS start their workers
+    assert copy(picture).shape == (3, 32, 32)
     assert not torch.equal(draw(1), first)
     assert not torch.equal(first[0], first[1])
-
-
-def test_transforms_travel_to_worker_processes() -> None:
-    transform = train_transform(PLAIN, randaugment=True, cutout=0.3)
-    copy = pickle.loads(pickle.dumps(transform))  # as Windows and macOS start their workers
-    assert copy(noise(20, 20)).shape == (3, 32, 32)

@@ -170,11 +170,6 @@ def test_random_order_hangs_on_the_generator_only():
     assert len({tuple(draw(seed)) for seed in range(40)}) > 20
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_no_labels_can_be_ordered(order, vocabulary):
-    assert order_labels([], order, vocabulary=vocabulary, frequency=FREQUENCY) == []
-
-
 def test_missing_options_and_wrong_orders_are_named():
     with pytest.raises(ValueError, match="unknown order 'rarest': use one of rare-first"):
         order_labels([0], "rarest")
@@ -256,24 +251,8 @@ def test_sets_become_the_sequences_that_order_labels_gives(sets, order):
             assert before_stop(row, C) == expected
 
 
-def test_random_order_differs_between_images():
-    labels, _ = from_multi_hot(torch.ones(30, C), "random", generator=torch.Generator().manual_seed(0))
-    assert len({tuple(row) for row in labels.tolist()}) > 10
-
-
 def test_scores_are_no_set():
     with pytest.raises(ValueError, match="threshold"):
         from_multi_hot(torch.tensor([[0.3, 1.0]]), "given")
     with pytest.raises(ValueError, match=r"\(B, C\)"):
         from_multi_hot(torch.ones(3), "given")
-
-
-def test_corel5k_as_it_is(shared):
-    data = json.loads((shared / "corel5k" / "train.json").read_text())
-    vocabulary = Vocabulary(data["labels"])
-    sequences = [vocabulary.encode(sample["image_labels"]) for sample in data["samples"]]
-    frequency = label_frequency(sequences, len(vocabulary))
-    assert frequency[vocabulary.encode(["water", "sky", "tree"])].tolist() == [1004, 883, 854]
-    assert sorted(vocabulary.decode(torch.where(frequency == 1)[0])) == ["cougar", "orchid", "sails"]
-    _, lengths = pad_labels(sequences, vocabulary.stop)
-    assert torch.bincount(lengths).tolist() == [7, 68, 485, 1587, 2341, 12]

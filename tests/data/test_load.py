@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -236,12 +235,6 @@ def test_own_split_column(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_wrong_split_name(tmp_path: Path) -> None:
-    data = load(write_corel(tmp_path, 12, 5))
-    with pytest.raises(ValueError, match=r'no split \'valid\'.*Did you mean "val"'):
-        data.split("valid")
-
-
 def test_what_cannot_be_loaded_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match='Did you mean "corel5k"'):
         load("corel-5k")
@@ -348,8 +341,6 @@ def test_corel5k(shared: Path) -> None:
     assert sizes(data) == (4000, 500, 499)
     assert load(shared / "corel5k").val == data.val
     report = data.describe()
-    histogram = Counter(report.splits["train"].histogram) + Counter(report.splits["val"].histogram)
-    assert histogram == {0: 7, 1: 68, 2: 485, 3: 1587, 4: 2341, 5: 12}
     assert report.splits["test"].mean == pytest.approx(3.519, abs=5e-4)
     assert (data.frequency() > 0).all()  # all 260 labels can be learned
     # The validation images of published figures: they must not change, on any machine.

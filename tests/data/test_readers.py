@@ -44,20 +44,18 @@ def names(reading: Reading) -> list[str]:
     return [record.path.name for record in reading.records]
 
 
+def pairs(reading: Reading) -> dict[str, tuple[str, ...]]:
+    return {record.path.name: record.labels for record in reading.records}
+
+
 # --- COCO ---------------------------------------------------------------------------------------------------------
 
 CATEGORIES = [{"id": 7, "name": "train"}, {"id": 1, "name": "person"}, {"id": 90, "name": "rain"}]
 
 
 def annotation(number: int, image: int, category: int, **more: object) -> dict:
-    return {
-        "id": number,
-        "image_id": image,
-        "category_id": category,
-        "iscrowd": 0,
-        "bbox": [1, 2, 3, 4.5],
-        **more,
-    }
+    box = {"bbox": [1, 2, 3, 4.5]}
+    return {"id": number, "image_id": image, "category_id": category, **box, **more}
 
 
 def coco(folder: Path, images: dict[int, str] | list[dict], annotations: list[dict], **more: object) -> Path:
@@ -77,8 +75,11 @@ def test_coco_labels_by_category_id_and_records_in_file_order(tmp_path: Path) ->
     )
     reading = read_coco(path, tmp_path)
     assert reading.labels == ("person", "train", "rain")  # ids 1, 7, 90; rain occurs nowhere
-    assert [r.path.name for r in reading.records] == ["b.jpg", "a.jpg", "c.jpg"]
-    assert [r.labels for r in reading.records] == [("person",), ("train", "person"), ()]
+    assert list(pairs(reading).items()) == [
+        ("b.jpg", ("person",)),
+        ("a.jpg", ("train", "person")),
+        ("c.jpg", ()),
+    ]
     assert reading.records[0].boxes == (Box("person", 1.0, 2.0, 3.0, 4.5),)
     assert [b.label for b in reading.records[1].boxes] == ["train", "person", "train"]
     assert not reading.notes
@@ -126,23 +127,21 @@ def test_coco_images_listed_twice_are_merged(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "b.jpg")
     twice = {1: "a.jpg", 2: "b.jpg", 3: "a.jpg"}
     reading = read_coco(coco(tmp_path, twice, [annotation(1, 1, 7), annotation(2, 3, 1)]), tmp_path)
-    assert [(r.path.name, r.labels, len(r.boxes)) for r in reading.records] == [
-        ("a.jpg", ("train", "person"), 2),
-        ("b.jpg", (), 0),
-    ]
+    assert pairs(reading) == {"a.jpg": ("train", "person"), "b.jpg": ()}
+    assert [len(record.boxes) for record in reading.records] == [2, 0]
     assert reading.notes == {"images listed again, merged with the first": 1}
     same_id = [{"id": 1, "file_name": "a.jpg"}] * 2
     reading = read_coco(coco(tmp_path, same_id, [annotation(1, 1, 7)]), tmp_path)
     assert [(r.labels, len(r.boxes)) for r in reading.records] == [(("train",), 1)]
+    two_files = [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}]
     with refused("instances.json", "image id 1 stands for a.jpg and b.jpg"):
-        read_coco(
-            coco(tmp_path, [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}], []), tmp_path
-        )
+        read_coco(coco(tmp_path, two_files, []), tmp_path)
 
 
-@pytest.mark.parametrize(
-    "bbox", [[1, 2, 0, 4], [1, 2, 3], "1 2 3 4", [1, 2, float("nan"), 4], [1, 2, 3, -1], None]
-)
+BAD_BOXES = ([1, 2, 0, 4], [1, 2, 3], "1 2 3 4", [1, 2, float("nan"), 4], [1, 2, 3, -1], None)
+
+
+@pytest.mark.parametrize("bbox", BAD_BOXES)
 def test_coco_bad_boxes_keep_the_label(tmp_path: Path, bbox: object) -> None:
     path = coco(touch(tmp_path, "a.jpg"), {1: "a.jpg"}, [annotation(1, 1, 7, bbox=bbox)])
     reading = read_coco(path, tmp_path)
@@ -223,22 +222,13 @@ def corel(folder: Path, samples: list, labels: list = ("sky", "sea", "sun")) -> 
     return path
 
 
-def test_corel_keeps_both_orders_and_empty_images(tmp_path: Path) -> None:
+def test_corel_keeps_both_orders_and_corrects_duplicates(tmp_path: Path) -> None:
     touch(tmp_path, "1.jpeg", "2.jpeg")
-    reading = read_corel(corel(tmp_path, [("2.jpeg", ["sun", "sky"]), ("1.jpeg", [])]), tmp_path)
-    assert reading.labels == ("sky", "sea", "sun")
-    assert [(r.path.name, r.labels) for r in reading.records] == [("2.jpeg", ("sun", "sky")), ("1.jpeg", ())]
-    assert not reading.notes
-
-
-def test_corel_duplicates_are_mended_and_counted(tmp_path: Path) -> None:
-    touch(tmp_path, "1.jpeg", "2.jpeg")
-    samples = [("1.jpeg", ["sun", "sky", "sun", "sun"]), ("2.jpeg", []), ("1.jpeg", ["sea", "sky"])]
+    samples = [("2.jpeg", ["sun", "sky", "sun", "sun"]), ("1.jpeg", []), ("2.jpeg", ["sea", "sky"])]
     reading = read_corel(corel(tmp_path, samples), tmp_path)
-    assert [(r.path.name, r.labels) for r in reading.records] == [
-        ("1.jpeg", ("sun", "sky", "sea")),
-        ("2.jpeg", ()),
-    ]
+    assert reading.labels == ("sky", "sea", "sun")
+    assert pairs(reading) == {"2.jpeg": ("sun", "sky", "sea"), "1.jpeg": ()}
+    assert names(reading) == ["2.jpeg", "1.jpeg"]
     assert reading.notes == {
         "duplicate labels in an image's list, kept once": 2,
         "images listed again, merged with the first": 1,
@@ -432,10 +422,6 @@ def own(folder: Path, text: str | bytes, *images: str) -> Path:
     touch(folder, *(images or ("a.jpg", "b.jpg")))
     (folder / "labels.csv").write_bytes(text.encode() if isinstance(text, str) else text)
     return folder
-
-
-def pairs(reading: Reading) -> dict[str, tuple[str, ...]]:
-    return {record.path.name: record.labels for record in reading.records}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from helpers.data.labels import Vocabulary
@@ -63,3 +64,8 @@ def test_the_same_image_under_two_names(tmp_path: Path) -> None:
     report = data.describe(contents=True, progress=False)
     assert report.same_content == ((data.train[1].path, data.test[0].path),)
     assert "same content: 1" in str(report)
+
+
+def test_a_wrong_split_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no split 'valid'.*Did you mean \"val\""):
+        tiny(tmp_path).split("valid")
