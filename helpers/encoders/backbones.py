@@ -24,9 +24,8 @@ from torch import Tensor, nn
 
 from helpers.data.files import load_state
 from helpers.data.images import Preprocessing
-from helpers.encoders.scenes_cnn import ScenesCNN, read_scenes_weights
+from helpers.encoders.scenes_cnn import KERNELS, ScenesCNN, read_scenes_weights
 
-SCENES = "scenes_cnn"
 TIMM = "timm:"
 # Children of torchvision's classifiers that come after the last feature map, and those beside it (a second
 # classifier half-way through the network, which only training uses).
@@ -52,11 +51,11 @@ class Backbone:
 
 def build_backbone(name: str, *, weights: str | Path | None, image_size: int | None) -> Backbone:
     """The backbone `name`; the arguments and errors are those of `encoder.build_encoder`."""
-    if name == SCENES:
-        return _scenes_backbone(weights, image_size)
+    if name in KERNELS:
+        return _scenes_backbone(name, weights, image_size)
     if weights == "scenes":
         raise ValueError(
-            f'the weights "scenes" are those of {SCENES}; {name} has weights="imagenet", None or a file'
+            f'the weights "scenes" are those of {" and ".join(KERNELS)}; {name} has weights="imagenet", None or a file'
         )
     if name.startswith(TIMM):
         return _timm_backbone(name.removeprefix(TIMM), weights, image_size)
@@ -66,12 +65,12 @@ def build_backbone(name: str, *, weights: str | Path | None, image_size: int | N
 # --- the three families ----------------------------------------------------------------------------------------
 
 
-def _scenes_backbone(weights: str | Path | None, image_size: int | None) -> Backbone:
-    trunk = ScenesCNN()
+def _scenes_backbone(name: str, weights: str | Path | None, image_size: int | None) -> Backbone:
+    trunk = ScenesCNN(KERNELS[name])
     if weights == "imagenet":
-        raise ValueError(f'{SCENES} was never trained on ImageNet: use weights="scenes", None or a file')
+        raise ValueError(f'{name} was never trained on ImageNet: use weights="scenes", None or a file')
     if weights == "scenes":
-        load_weights(trunk, read_scenes_weights(), source="data/scenes_cnn.safetensors")
+        load_weights(trunk, read_scenes_weights(backbone=name), source=f"data/{name}.safetensors")
     elif weights is not None:
         state = read_weights(weights, known='"scenes"')
         load_weights(trunk, state, source=str(weights), skip=["head"])
@@ -216,7 +215,7 @@ def _unknown(name: str, names: Iterable[str], *, prefix: str = "") -> str:
     near = [prefix + n for n in difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)]
     lists = "timm.list_models()" if prefix else "torchvision.models.list_models()"
     hint = f"did you mean {' or '.join(near)}?" if near else f"{lists} has the names."
-    return f'unknown backbone "{prefix}{name}": {hint} Others: {SCENES}, and timm\'s as "{TIMM}<name>"'
+    return f'unknown backbone "{prefix}{name}": {hint} Others: {", ".join(KERNELS)}, and timm\'s as "{TIMM}<name>"'
 
 
 # --- feature maps ----------------------------------------------------------------------------------------------

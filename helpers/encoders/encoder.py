@@ -1,7 +1,8 @@
 """Image -> features: a pretrained CNN or transformer without its classifier.
 
-Any torchvision backbone by name, any timm one as "timm:<name>", and the course's own "scenes_cnn". The last
-feature map becomes the grid, one vector per cell. Its mean is the pooled vector, one per image.
+Any torchvision backbone by name, any timm one as "timm:<name>", and the course's own "scenes_cnn" and
+"scenes_cnn_mixed". The last feature map becomes the grid, one vector per cell. Its mean is the pooled vector, one per
+image.
 """
 
 from __future__ import annotations
@@ -123,8 +124,8 @@ def build_encoder(
 
     Args:
         name: a torchvision classifier ("resnet50", "mobilenet_v2", "vit_b_16", …), a timm network with
-            "timm:" before its name ("timm:tresnet_m"), or "scenes_cnn".
-        weights: "imagenet" (downloaded once by torchvision or timm), "scenes" (those of scenes_cnn, shipped),
+            "timm:" before its name ("timm:tresnet_m"), "scenes_cnn" or "scenes_cnn_mixed".
+        weights: "imagenet" (downloaded once by torchvision or timm), "scenes" (shipped, of scenes_cnn and scenes_cnn_mixed),
             None (random: call `torch.manual_seed` first), or a file, .pth or .safetensors. The file must hold
             every tensor of the backbone in its shape. A classifier in it is ignored, half precision is cast.
         image_size: side of the images in pixels (default: what the weights were trained with).

@@ -52,7 +52,7 @@ class EncoderOptions(Options):
     heading: ClassVar[str] = "encoder"
     backbone: str | None = option(
         None,
-        "torchvision name, timm:<name>, or scenes_cnn (default: scenes_cnn on scenes, else resnet50)",
+        "torchvision name, timm:<name>, scenes_cnn or scenes_cnn_mixed (default: scenes_cnn on scenes, else resnet50)",
         basic=True,
     )
     weights: str | None = option(None, "imagenet, scenes, none, or a file (default: its own)", basic=True)

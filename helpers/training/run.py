@@ -24,6 +24,7 @@ from helpers.data.words import load_glove, make_tokenizer, word_vocabulary
 from helpers.decoders.label_graph import cooccurrence_prior, cosine_prior, neighbours
 from helpers.encoders.cache import annotations_id, feature_loaders
 from helpers.encoders.crops import AnyEncoder, DetailEncoder, build_crop_encoder, layout
+from helpers.encoders.scenes_cnn import KERNELS
 from helpers.scenes.content import LABELS
 from helpers.systems.base import System
 from helpers.systems.options import (
@@ -226,7 +227,7 @@ def make_encoder(config: Config) -> AnyEncoder:
     """The encoder that the options name, with the defaults of the data set."""
     c = config.encoder
     backbone = c.backbone or ("scenes_cnn" if config.data.data == "scenes" else "resnet50")
-    weights = c.weights or ("scenes" if backbone == "scenes_cnn" else "imagenet")
+    weights = c.weights or ("scenes" if backbone in KERNELS else "imagenet")
     torch.manual_seed(config.fit.seed)
     encoder = build_crop_encoder(
         backbone,
