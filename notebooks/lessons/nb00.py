@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from matplotlib.figure import Figure
 
 from helpers.plots import labelled_image
 from helpers.scenes.write import draw_scene
 from helpers.training.annotate import name_labels, predict_images
 from helpers.training.checkpoints import Checkpoint
-from lessons.views import figure_view, slider
-
-if TYPE_CHECKING:
-    from ipywidgets import VBox
+from lessons.views import View, figure_view, slider
 
 
 def scene_labeller_figure(checkpoint: Checkpoint, number: int) -> tuple[Figure, str]:
@@ -35,7 +30,7 @@ def scene_labeller_figure(checkpoint: Checkpoint, number: int) -> tuple[Figure, 
     return figure, text
 
 
-def scene_labeller(checkpoint: Checkpoint, *, count: int = 2000) -> VBox:
+def scene_labeller(checkpoint: Checkpoint, *, count: int = 2000) -> View:
     """Choose one of `count` scenes by its number; it is drawn and labelled on the spot."""
     import ipywidgets
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -14,10 +14,7 @@ from helpers.data.labels import ORDERS, START_NAME, STOP_NAME, order_labels
 from helpers.data.records import AnnotatedImages
 from helpers.plots import GREY, MARKERS, PALETTE, draw_bars, draw_boxes, draw_image, new_figure
 from lessons.figures import STARTS, STOPS, TOKEN, box
-from lessons.views import choice, figure_view, slider
-
-if TYPE_CHECKING:
-    from ipywidgets import VBox
+from lessons.views import View, choice, figure_view, slider
 
 
 def label_scatter(
@@ -102,7 +99,7 @@ def sequence_view(
 
 def dataset_browser(
     data: AnnotatedImages, *, split: str = "train", label: str | None = None, order: str = "rare-first"
-) -> VBox:
+) -> View:
     """Leaf through the images of a split: by label, with boxes, labels in one of `labels.ORDERS`.
 
     label: show only images with this label at first.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,10 +32,7 @@ from helpers.plots import (
     new_figure,
     to_pixels,
 )
-from lessons.views import choice, figure_view, image_slider, slider
-
-if TYPE_CHECKING:
-    from ipywidgets import VBox
+from lessons.views import View, choice, figure_view, image_slider, slider
 
 
 def kernel_responses(
@@ -335,7 +332,7 @@ def threshold_explorer(
     *,
     label: str | None = None,
     threshold: float = 0.5,
-) -> VBox:
+) -> View:
     """Move one threshold: what an image is named, precision and recall of the split, and pictures.
 
     scores, target: as in `threshold_figure`. label: the one shown at first; None for all together.

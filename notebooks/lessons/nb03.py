@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,10 +20,7 @@ from helpers.decoders.base import Decoder
 from helpers.decoders.search import FREE, follow
 from helpers.plots import PALETTE, SEQUENTIAL, draw_bars, draw_image, new_figure, wrapped
 from lessons.figures import STARTS, STOPS, TOKEN, arrow, box, draw_sequences, until_stop
-from lessons.views import choice, edits_by_hand, figure_view, image_slider, slider
-
-if TYPE_CHECKING:
-    from ipywidgets import VBox
+from lessons.views import View, choice, edits_by_hand, figure_view, image_slider, slider
 
 DARK_GREY = "#595959"
 
@@ -164,7 +161,7 @@ def step_by_step(
     vocabulary: Vocabulary,
     *,
     max_labels: int,
-) -> VBox:
+) -> View:
     """Walk through a decoding: the five best labels of a step; say another one and see what follows.
 
     features: of the B images `records`, as the decoder takes them. max_labels: labels named at most.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,10 +18,7 @@ from helpers.decoders.base import Decoder
 from helpers.decoders.search import greedy
 from helpers.plots import PALETTE, draw_bars, draw_image, new_figure
 from lessons.figures import CHOSEN, STARTS, TOKEN, arrow, box, draw_sequences, until_stop
-from lessons.views import choice, edits_by_hand, figure_view, image_slider, slider
-
-if TYPE_CHECKING:
-    from ipywidgets import VBox
+from lessons.views import View, choice, edits_by_hand, figure_view, image_slider, slider
 
 IMAGE, PLAIN = "#f6cf9c", "#f4f4f4"
 WAY = {"colour": PALETTE[3], "width": 3}  # arrows of the image's way in
@@ -177,7 +174,7 @@ def concept_switches(
     vocabulary: Vocabulary,
     *,
     max_labels: int,
-) -> VBox:
+) -> View:
     """Turn the concepts of an image up and down and see what the decoder says then.
 
     concepts: (B, C) float32 in 0..1, of the B images `records`. max_labels: labels named at most. Labels that are said

@@ -6,7 +6,7 @@ Each view has a function that draws one of its pictures, which the notebook also
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -17,10 +17,7 @@ from helpers.data.labels import ORDERS, order_labels
 from helpers.decoders.search import Trace, trace
 from helpers.plots import film_strip, frames
 from lessons.figures import attention_view
-from lessons.views import Examples, choice, figure_view, image_slider, slider
-
-if TYPE_CHECKING:
-    from ipywidgets import VBox
+from lessons.views import Examples, View, choice, figure_view, image_slider, slider
 
 
 @torch.inference_mode()
@@ -73,7 +70,7 @@ def attention_stepper(
     shown: Examples,
     *,
     image: int = 0,
-) -> VBox:
+) -> View:
     """Walk through decodings step by step, by hand or with the play button; see `attention_step_figure`."""
     import ipywidgets
 
@@ -125,7 +122,7 @@ def forcing_explorer(
     *,
     frequency: Tensor | None = None,
     image: int = 0,
-) -> VBox:
+) -> View:
     """Teacher forcing against free running, with a first label of your own if you like.
 
     frequency: (C,) training images by label, for the rare-first order of the labels fed; None keeps the record's.
@@ -197,7 +194,7 @@ def attention_painter(
     shown: Examples,
     *,
     image: int = 0,
-) -> VBox:
+) -> View:
     """Paint the attention of one step yourself and see the next label change; see `painted_figure`."""
     h, w = shown.cells
     position = image_slider(len(shown.records), image)

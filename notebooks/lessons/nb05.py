@@ -6,7 +6,7 @@ import io
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +20,7 @@ from torch import Tensor
 from helpers.plots import DPI, GREY, PALETTE, draw_bars, draw_image, ink, new_figure, wrapped
 from helpers.systems.alignment import align, alignment_cost
 from lessons.figures import box
-from lessons.views import choice, figure_view, slider
-
-if TYPE_CHECKING:
-    from ipywidgets import VBox
+from lessons.views import View, choice, figure_view, slider
 
 # From white to a blue on which black is still readable: numbers are written into the cells, and frames around them.
 PALE = LinearSegmentedColormap.from_list("pale", ["#ffffff", "#8cc3e6"])
@@ -251,7 +248,7 @@ def targets_figure(
     return figure, f"Said: {said}. Targets and their cost in nats: {'; '.join(told)}."
 
 
-def target_editor(*, names: Sequence[str] = NAMES, preset: str = next(iter(PRESETS))) -> VBox:
+def target_editor(*, names: Sequence[str] = NAMES, preset: str = next(iter(PRESETS))) -> View:
     """Move the probabilities of three steps, and see the targets and losses of three methods.
 
     preset: one of `PRESETS`, shown at first. The weights of a step need not sum to 100: they are normalised.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd  # with seaborn
 import torch
@@ -23,11 +23,7 @@ from helpers.decoders.search import check_steps, greedy, log_probabilities
 from helpers.metrics.intervals import Interval
 from helpers.plots import GREY, PALETTE, draw_image, new_figure
 from lessons.figures import curves
-from lessons.views import choice, figure_view, image_slider, slider
-
-if TYPE_CHECKING:
-    from ipywidgets import VBox
-
+from lessons.views import View, choice, figure_view, image_slider, slider
 
 ROOT = 0  # place of `<start>` in a tree
 
@@ -356,8 +352,8 @@ def as_html(rows: Sequence[dict[str, Any]], sort: str, *, descending: bool = Tru
     return table.head(most).to_html(index=False, border=0, float_format="%.3f", na_rep="–") + rest
 
 
-def results_browser(result: dict[str, Any]) -> VBox:
-    """Choose a system, a table and the column to sort by; result: of `evaluate.evaluate`."""
+def results_browser(result: dict[str, Any]) -> Any:
+    """Choose a system, a table and the column to sort by; result: of `evaluate.evaluate`. Returns a `VBox`."""
     from ipywidgets import HTML, Checkbox, Dropdown, HBox, VBox
 
     systems = {one["name"]: one for one in result["systems"]}
@@ -405,7 +401,7 @@ def tree_view(
     *,
     max_labels: int,
     widest: int = 5,
-) -> VBox:
+) -> View:
     """Choose a decoder, an image and a width, and see what the beam followed and what it gave up.
 
     searches: name -> a decoder in eval mode, and the features of the images `records` as it takes them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -15,10 +15,7 @@ from helpers.decoders.beam import beam
 from helpers.decoders.search import sample
 from helpers.plots import draw_image, new_figure, wrapped
 from helpers.systems.captioner import Captioner
-from lessons.views import figure_view, image_slider, slider
-
-if TYPE_CHECKING:
-    from ipywidgets import VBox
+from lessons.views import View, figure_view, image_slider, slider
 
 
 @torch.inference_mode()
@@ -73,7 +70,7 @@ def sentences_figure(
 
 def sentences_view(
     system: Captioner, records: Sequence[Record], features: Features, *, image: int = 0
-) -> VBox:
+) -> View:
     """Choose an image, a beam width or a temperature, and read the sentences; see `sentences_figure`."""
     controls = {
         "image": image_slider(len(records), image),

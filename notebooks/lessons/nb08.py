@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,10 +16,7 @@ from helpers.data.images import open_image
 from helpers.encoders.crops import on_image
 from helpers.plots import GREY, PALETTE, new_figure
 from lessons.figures import attention_view
-from lessons.views import Examples, choice, figure_view, image_slider, slider
-
-if TYPE_CHECKING:
-    from ipywidgets import VBox
+from lessons.views import Examples, View, choice, figure_view, image_slider, slider
 
 
 def circle_order(weights: Tensor) -> list[int]:
@@ -140,7 +136,7 @@ def graph_figure(
 
 def graph_explorer(
     names: Sequence[str], prior: Tensor, *, threshold: float = 0.4, kinds: Mapping[str, str] | None = None
-) -> VBox:
+) -> View:
     """Move the threshold of the label graph, and pick out a label; arguments as in `graph_figure`."""
     order = circle_order(prior)
     level = slider("FloatSlider", "Threshold", value=threshold, min=0.05, max=1.0, step=0.05)
@@ -197,7 +193,7 @@ def look_explorer(
     *,
     image: int = 0,
     crops: int = 0,
-) -> VBox:
+) -> View:
     """Choose an image and a label, and see where the label looks, present or not; see `look_figure`."""
     position, names = image_slider(len(shown.records), image), sorted(shown.system.vocabulary.labels)
     label = choice("Label", names, next(iter(shown.records[image].labels), None))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from matplotlib.figure import Figure
@@ -21,7 +21,15 @@ from helpers.metrics.localization import GridSize
 from helpers.systems.base import System
 
 if TYPE_CHECKING:
-    from ipywidgets import Button, Dropdown, IntSlider, Label, VBox, Widget
+    from ipywidgets import HTML, Button, Dropdown, Image, IntSlider, Label, Widget
+
+
+class View(Protocol):
+    """A `VBox` of ipywidgets, with the parts of it that tests look at."""
+
+    controls: dict[str, Widget]
+    sentence: HTML
+    picture: Image
 
 
 def figure_view(
@@ -29,7 +37,7 @@ def figure_view(
     controls: Mapping[str, Widget],
     *,
     rows: Sequence[Sequence[Widget]],
-) -> VBox:
+) -> View:
     """Rows of widgets above a picture that is drawn again whenever the value of a control changes.
 
     Args:
@@ -37,9 +45,6 @@ def figure_view(
             shows, which is written above it for those who cannot see it. An exception is shown there as well.
         controls: the widgets whose `value` counts, by name.
         rows: all widgets, row by row on the screen; some (buttons) may be no controls.
-
-    Returns:
-        The view, with attributes `controls`, `sentence` and `picture` for tests.
     """
     import ipywidgets
 

@@ -147,23 +147,6 @@ def test_choices_stay_while_one_walks_and_can_be_taken_back(
     assert list(seen[-1]["paths"]) == ["decoder alone"]
 
 
-@pytest.mark.parametrize("how", ["button", "image"])
-def test_the_walk_can_start_again(walk, how: str) -> None:
-    view, seen = walk
-    view.controls["say"].value = 3
-    view.controls["step"].value = 2  # nothing is chosen at this step: only the choices themselves change
-    if how == "button":
-        button = next(
-            w for row in view.children[:2] for w in row.children if isinstance(w, ipywidgets.Button)
-        )
-        button.click()
-    else:
-        view.controls["image"].value = 2
-    assert list(seen[-1]["paths"]) == ["decoder alone"]
-    assert view.controls["chosen"].value == "The decoder chooses everything."
-    assert view.controls["say"].value == -1
-
-
 def test_the_walk_draws_a_real_picture(small_data) -> None:
     vocabulary = Vocabulary(("ant", "bee", "cat", "dog", "elk"))
     records = list(small_data.train[:1])

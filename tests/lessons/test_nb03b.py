@@ -92,19 +92,6 @@ def test_a_concept_turned_by_hand_changes_what_is_said(view) -> None:
     assert "With bee = 0.80: ant, bee, cat, <stop>." in html.unescape(view.sentence.value)
 
 
-def test_several_concepts_stay_and_the_slider_shows_what_was_set(view) -> None:
-    view, seen = view
-    concept, value = view.controls["concept"], view.controls["value"]
-    value.value = 0.0
-    concept.value = 2
-    assert value.value == 0.7
-    value.value = 0.05
-    assert [name for name, _ in seen[-1]["paths"]["from yours (new: *)"]] == ["<stop>"]
-    concept.value = 0
-    assert value.value == 0.0
-    assert view.controls["chosen"].value == "You set ant = 0.00, cat = 0.05."
-
-
 @pytest.mark.parametrize("how", ["button", "image"])
 def test_it_can_start_again(view, how: str) -> None:
     view, seen = view

@@ -136,15 +136,6 @@ def test_painting_changes_the_next_label_as_the_decoder_says(system, records, fe
     assert f"with the painted attention {name} ({p:.2f})" in view.sentence.value
 
 
-def test_painting_the_decoders_own_attention_changes_nothing(system, records, features, monkeypatch) -> None:
-    one = system.prepare(features.select(torch.tensor([0])))
-    own = trace(system.decoder, one, max_steps=5)
-    same = trace(
-        system.decoder, one, max_steps=1, given=own.tokens[:1].tolist(), attention={1: own.attention[1]}
-    )
-    torch.testing.assert_close(same.probability[1], own.probability[1])
-
-
 @pytest.mark.parametrize(
     ("rows", "columns"), [((0, 1), (1, 1)), ((1, 4), (1, 1)), ((1, 1), (3, 2)), ((1, 1), (5, 5))]
 )
