@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd  # with seaborn
 import torch
 from matplotlib.figure import Figure
@@ -258,25 +259,22 @@ def leaderboard(
     metrics = list(next(iter(systems.values())))
     size = (3.7 * len(metrics) + 1.4, 1.9 + 0.46 * len(systems))
     figure, axes = new_figure(1, len(metrics), size=size, sharey=True)
-    line = {"color": PALETTE[0], "lw": 3, "solid_capstyle": "butt"}
+    rows = np.arange(len(systems))
+    dot = {"fmt": "o", "color": PALETTE[0], "markersize": 8, "elinewidth": 3}
     ring = {"color": "black", "marker": "o", "markerfacecolor": "white", "ls": "", "markersize": 5}
     for ax, metric in zip(axes[0], metrics, strict=True):
-        for row, (name, values) in enumerate(systems.items()):
-            one = values[metric]
-            ax.plot([100 * one.low, 100 * one.high], [row, row], **line)
-            ax.plot(100 * one.value, row, "o", color=PALETTE[0], markersize=8)
-            others = [100 * value for value in seeds[name][metric]]
-            ax.plot(others, [row + 0.3] * len(others), **ring)
+        found = [values[metric] for values in systems.values()]
+        low, value, high = 100 * np.array([(one.low, one.value, one.high) for one in found]).T
+        label = "first seed, 95 % of the draws of images"
+        ax.errorbar(value, rows, xerr=(value - low, high - value), label=label, **dot)
+        points = [(100 * v, row + 0.3) for row, name in enumerate(systems) for v in seeds[name][metric]]
+        ax.plot(*zip(*points, strict=True), label="one training seed", **ring)
         ax.set(xlabel=f"{metric.replace('_', ' ')} (percent)", ylim=(len(systems) - 0.5, -0.5))
         ax.grid(axis="x", color="0.88")
         ax.set_axisbelow(True)
-    axes[0, 0].set_yticks(range(len(systems)), list(systems))
-    interval = "first seed, 95 % of the draws of images"
-    handles = [
-        Line2D([], [], marker="o", markersize=8, label=interval, **line),
-        Line2D([], [], label="one training seed", **ring),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=11)
+    axes[0, 0].set_yticks(rows, list(systems))
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False, fontsize=11)
     figure.suptitle(title, fontsize=13)
     return figure
 
