@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from helpers.data.batches import Features
+from helpers.decoders.adaptive_attention import AdaptiveAttentionLSTM
 from helpers.decoders.attention import AttentionLSTM
 from helpers.decoders.base import FREE, Choose, Decoder, State, most_probable, stack_attention, unroll
 
@@ -58,15 +59,7 @@ def greedy(
     A sequence ends at its first `<stop>`, or after max_steps labels. The decoder keeps its mode: call `eval()`
     before, or dropout stays on. Raises FloatingPointError where the decoder scores NaN.
     """
-    return _decode(
-        decoder,
-        features,
-        most_probable,
-        max_steps=max_steps,
-        repeats=repeats,
-        min_labels=min_labels,
-        never=never,
-    )
+    return _decode(decoder, features, most_probable, max_steps, repeats, min_labels, never)
 
 
 @torch.inference_mode()
@@ -98,23 +91,13 @@ def sample(
         refuse_nan(log_p[:, 0])  # a row with one NaN is NaN throughout
         return torch.multinomial(log_p.exp(), 1, generator=generator).squeeze(1)
 
-    return _decode(
-        decoder,
-        features,
-        draw,
-        temperature=temperature,
-        max_steps=max_steps,
-        repeats=repeats,
-        min_labels=min_labels,
-        never=never,
-    )
+    return _decode(decoder, features, draw, max_steps, repeats, min_labels, never, temperature)
 
 
 def _decode(
     decoder: Decoder,
     features: Features,
     choose: Choose,
-    *,
     max_steps: int,
     repeats: bool,
     min_labels: int,
@@ -239,13 +222,14 @@ class Trace:
     """What an attention decoder did for one image. Made by `trace`.
 
     tokens: (T,) int64, what was named. probability: (T, V) float32, of every label and `<stop>` at each step.
-    attention: (T, L) float32. gate: (T, D) float32, how much of each feature of the attended vector was let in.
+    attention: (T, L) float32. gate: (T, D) float32, how much of each feature of the attended vector was let in; None
+    for a decoder other than `AttentionLSTM`.
     """
 
     tokens: Tensor
     probability: Tensor
     attention: Tensor
-    gate: Tensor
+    gate: Tensor | None
 
     @property
     def step_probability(self) -> Tensor:
@@ -255,7 +239,7 @@ class Trace:
 
 @torch.inference_mode()
 def trace(
-    decoder: AttentionLSTM,
+    decoder: AttentionLSTM | AdaptiveAttentionLSTM,
     features: Features,
     *,
     max_steps: int,
@@ -277,20 +261,21 @@ def trace(
         raise ValueError(
             f"trace takes one image and at least one step; found {len(features.pooled)}, {max_steps}"
         )
-    device, painted, gates = features.pooled.device, attention or {}, []
+    device, painted = features.pooled.device, attention or {}
+    probability, looks, gates = [], [], []
 
     def inspect(tokens: Tensor, state: State) -> tuple[Tensor, State, Tensor]:
-        mine = painted.get(len(gates))
-        seen = decoder.inspect(
-            tokens, state, attention=None if mine is None else mine.to(device).unsqueeze(0)
-        )
-        gates.append(seen.gate[0].float())
+        mine = painted.get(len(looks))
+        mine = None if mine is None else mine.to(device).unsqueeze(0)
+        if not isinstance(decoder, AttentionLSTM):
+            return decoder.step(tokens, state, attention=mine)
+        seen = decoder.inspect(tokens, state, attention=mine)
+        gates.append(seen.gate[0].float().cpu())
         return seen.logits, seen.state, seen.attention
 
     forced = None
     if given is not None:
         max_steps, forced = len(given) + 1, torch.tensor([[*given, FREE]], device=device)
-    probability, looks = [], []
     for step in unroll(
         decoder, features, most_probable, steps=max_steps, forced=forced, repeats=repeats, step=inspect
     ):
@@ -299,4 +284,5 @@ def trace(
         if given is None and int(step.tokens) == decoder.stop_token:
             break
     named = torch.stack(probability).argmax(-1)
-    return Trace(named.cpu(), *(torch.stack(column).cpu() for column in (probability, looks, gates)))
+    gate = torch.stack(gates) if gates else None
+    return Trace(named.cpu(), torch.stack(probability).cpu(), torch.stack(looks).cpu(), gate)
