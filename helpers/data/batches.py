@@ -29,8 +29,8 @@ class Features(NamedTuple):
     """What an encoder says of a batch of images.
 
     pooled: (B, D) float, the mean over the grid: one vector per image.
-    grid:   (B, L, D) float, one vector per grid cell, row by row from the top left; None where only the pooled
-            vector was kept (it needs L times less disk and memory).
+    grid:   (B, L, D) float, one vector per grid cell, row by row from the top left; None where only the
+            pooled vector was kept (it needs L times less disk and memory).
     """
 
     pooled: Tensor
@@ -86,7 +86,7 @@ class Batch:
         return replace(self, **{k: function(x) for k, x in vars(self).items() if x is not None})
 
 
-# ---- images -------------------------------------------------------------------------------------------------
+# ---- images --------------------------------------------------------------------------------------
 
 
 class Item(NamedTuple):
@@ -103,7 +103,7 @@ class ImageDataset(Dataset[Item]):
 
     transform: PIL RGB image -> (3, H, W) float32, see `images.eval_transform`.
     order: one of `labels.ORDERS`. "random" is drawn anew at each access, from torch's global generator.
-    frequency: (C,) int64 training frequency, for rare-first and frequent-first: `AnnotatedImages.frequency()`.
+    frequency: (C,) int64, for rare-first and frequent-first: `AnnotatedImages.frequency()`.
 
     A label that the vocabulary lacks raises ValueError; an image that cannot be read DataError with its name.
     """
@@ -121,7 +121,7 @@ class ImageDataset(Dataset[Item]):
         order_labels([], order, **options)  # a wrong order is refused here, not in a worker
         fixed = "given" if order == "random" else order
         labels = [order_labels(vocabulary.encode(record.labels), fixed, **options) for record in records]
-        # Flat arrays, not 100,000 records: a forked worker would copy every page that holds a Python object it counts.
+        # Flat arrays, not 100,000 records: a forked worker copies every page with an object that it counts.
         self._paths = np.array([os.fsencode(record.path) for record in records])
         self._labels = np.fromiter(chain.from_iterable(labels), dtype=np.int32)
         self._ends = np.cumsum([0, *map(len, labels)])
@@ -170,10 +170,11 @@ def make_loader(
     Raises ValueError for shuffling a data set without images.
 
     num_workers: processes that load images; 2 to 16 pay on Linux with large images.
-    seed: fixes the order of the images in each epoch and the random numbers of the workers (torch, numpy and random).
-        Without workers augmentation draws from torch's global generator instead: `torch.manual_seed` makes it repeat.
+    seed: fixes the order of the images in each epoch and the random numbers of the workers (torch, numpy and
+        random). Without workers augmentation draws from torch's global generator instead: `torch.manual_seed`
+        makes it repeat.
     pin_memory: page-locked batches, for a faster copy to a GPU; without a GPU it is ignored.
-    batch_sampler: chooses the batches in place of batch_size, shuffle and seed; its `generator` becomes the loader's.
+    batch_sampler: in place of batch_size, shuffle and seed; its `generator` becomes the loader's.
     """
     if shuffle and len(dataset) == 0:  # type: ignore[arg-type]
         raise ValueError("there are no images to shuffle: print(data.describe()) shows which split is empty")
@@ -197,7 +198,7 @@ def seed_worker(worker: int) -> None:
     np.random.seed(seed)  # noqa: NPY002 - transforms of others may use the global generator
 
 
-# ---- captions -----------------------------------------------------------------------------------------------
+# ---- captions ------------------------------------------------------------------------------------
 
 PER_IMAGE = ("one", "all")
 POOL = 20  # batches whose captions are sorted by length together
@@ -246,14 +247,14 @@ class CaptionRows:
 class CaptionDataset(Dataset[Any]):
     """Images with one caption each: row i of `captions` with its image.
 
-    images: an `ImageDataset` or a `FeatureDataset` of the images that `captions` belongs to. Its labels are replaced
-        by the words; `Batch.index` stays that of the image.
+    images: an `ImageDataset` or a `FeatureDataset` of the images that `captions` belongs to. Its labels are
+        replaced by the words; `Batch.index` stays that of the image.
     """
 
     def __init__(self, images: Dataset[Any], captions: CaptionRows) -> None:
         if len(images) != captions.num_images:  # type: ignore[arg-type]
             raise ValueError(
-                f"these are the captions of {captions.num_images} images, but there are {len(images)}: "  # type: ignore[arg-type]
+                f"captions of {captions.num_images} images, but there are {len(images)}: "  # type: ignore[arg-type]
                 "give both the same records"
             )
         self.images, self.captions = images, captions
@@ -275,11 +276,11 @@ class CaptionDataset(Dataset[Any]):
 class CaptionBatches(Sampler[list[int]]):
     """Which captions make the batches of an epoch: shuffled, with captions of about one length together.
 
-    per_image: "one" draws one caption of every image, another one each epoch: over the epochs all captions count alike.
-        "all" takes every caption: for images of five captions an epoch is five times longer.
+    per_image: "one" draws one caption of every image, another one each epoch: over the epochs all captions
+        count alike. "all" takes every caption: for images of five captions an epoch is five times longer.
     generator: all random choices come from it; `training.fit` seeds it anew for each epoch.
 
-    Within `POOL` batches the captions are sorted by length, so that little is padding; the batches are shuffled again.
+    Within `POOL` batches captions are sorted by length, for little padding; the batches are shuffled again.
     """
 
     def __init__(

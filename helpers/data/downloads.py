@@ -1,6 +1,6 @@
-"""Official data sets from the network: a table of sources, downloads that resume, archives that stay in their folder.
+"""Official data sets from the network: sources, downloads that resume, archives that stay in their folder.
 
-Every file has a published checksum, and none is unpacked before it was compared. Call `download` from one process.
+Every file has a published checksum, which is compared before unpacking. Call `download` from one process.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Source:
 
 
 def _coco(path: str, size: int, md5: str) -> Source:
-    # The second is the same bucket under the storage service's name, which has a certificate; COCO's has none.
+    # The second is the same bucket under the storage service's name, which has a certificate.
     hosts = ("http://images.cocodataset.org", "https://s3.amazonaws.com/images.cocodataset.org")
     return Source(tuple(f"{host}/{path}" for host in hosts), size, f"md5:{md5}")
 
@@ -104,12 +104,12 @@ in either layout:
 
 
 def manual_route(name: str, folder: str | os.PathLike[str]) -> str:
-    """How to get a data set by hand: which files, from where, to where. Raises ValueError for an unknown name."""
+    """How to get a data set by hand: which files, from where, to where. ValueError for an unknown name."""
     if name in BY_HAND:
         return BY_HAND[name].format(folder=Path(folder))
     lines = [
-        f"To do it by hand, get these files with a browser or another computer and put them, still packed, into "
-        f"{Path(folder)}. Then download again: it finds, checks and unpacks them."
+        "To do it by hand, get these files with a browser or another computer and put them, still packed, "
+        f"into {Path(folder)}. Then download again: it finds, checks and unpacks them."
     ]
     for source in _sources(name):
         kind, value = source.checksum.split(":")
@@ -119,10 +119,10 @@ def manual_route(name: str, folder: str | os.PathLike[str]) -> str:
 
 
 def download(name: str, folder: str | os.PathLike[str], *, progress: bool = True) -> Path:
-    """Fetch, check and unpack an official data set (a key of `SOURCES`); what is done already is not done again.
+    """Fetch, check and unpack an official data set (a key of `SOURCES`); what is done is not done again.
 
-    Archives that were put into the folder by hand are used, and kept. Those it fetches are deleted when unpacked. The
-    folder's downloaded.json lists what was unpacked; delete it to repeat everything.
+    Archives that were put into the folder by hand are used, and kept. Those it fetches are deleted when
+    unpacked. The folder's downloaded.json lists what was unpacked; delete it to repeat everything.
 
     Raises:
         DownloadError: no network, no room, or not the published file; with the route by hand.
@@ -159,17 +159,18 @@ def _sources(name: str) -> tuple[Source, ...]:
 
 
 def fetch(source: Source, path: Path, *, progress: bool = True) -> None:
-    """Download a file, resume where an earlier attempt stopped, and name it `path` only if the checksum is right.
+    """Download a file, resume where an earlier attempt stopped, name it `path` only if the checksum is right.
 
-    The bytes collect in `<path>.part`, which an interrupted run leaves behind and the next one continues. A right file at
-    `path` is left alone; a wrong one is never overwritten, for it may be yours. Raises DownloadError where no address
-    answers, the disk is too small, `path` is another file or the checksum is wrong (the .part file is then deleted).
+    The bytes collect in `<path>.part`, which an interrupted run leaves behind and the next one continues. A
+    right file at `path` is left alone; a wrong one is never overwritten, for it may be yours. Raises
+    DownloadError where no address answers, the disk is too small, `path` is another file or the checksum is
+    wrong (the .part file is then deleted).
     """
     if path.exists():
         if path.is_file() and _checksum(path, source, progress) == source.checksum:
             return
         raise DownloadError(
-            f"{path} exists but is not the published file (expected {source.checksum}); move it away or delete it."
+            f"{path} exists but is not the published file (expected {source.checksum}); move it away."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
@@ -189,7 +190,7 @@ def fetch(source: Source, path: Path, *, progress: bool = True) -> None:
         furthest = max(furthest, _length(part))
         if failures == _ATTEMPTS:
             raise DownloadError(
-                f"{path.name} could not be downloaded. Is there a network? Run the same again to continue at byte "
+                f"{path.name} could not be downloaded. Is there a network? Run it again to continue at byte "
                 f"{furthest:,}.\n" + "\n".join(f"  {url}: {problem}" for url, problem in problems.items())
             )
         time.sleep(_PAUSE * 2**failures if failures else 0)
@@ -197,9 +198,9 @@ def fetch(source: Source, path: Path, *, progress: bool = True) -> None:
     if found != source.checksum:
         part.unlink()
         raise DownloadError(
-            f"{path.name} is not the published file: {length:,} bytes with {found}, expected {source.size:,} with "
-            f"{source.checksum}; it was deleted. If an earlier run had fetched a part, the file has changed since: try "
-            "once more."
+            f"{path.name} is not the published file: {length:,} bytes with {found}, expected {source.size:,} "
+            f"with {source.checksum}; it was deleted. If an earlier run had fetched a part, the file has "
+            "changed since: try once more."
         )
     part.replace(path)
 
@@ -217,7 +218,7 @@ def _receive(url: str, part: Path, size: int, progress: bool) -> None:
         length = response.headers.get("Content-Length", "")
         if length.isdigit() and start + int(length) != size:
             raise requests.RequestException(
-                f"sends a file of {start + int(length):,} bytes, expected {size:,}: a login page, or a new version"
+                f"sends {start + int(length):,} bytes, expected {size:,}: a login page, or a new version"
             )
         bar = _bar(size, f"downloading {part.stem}", progress, start)
         with part.open("ab" if start else "wb") as file, bar:
@@ -250,7 +251,7 @@ def _checksum(path: Path, source: Source, progress: bool) -> str:
 def extract(archive: Path, folder: Path, *, progress: bool = True) -> None:
     """Unpack a zip or tar archive into a folder; files of the same name are replaced.
 
-    Raises DataError, before anything is written, for a name that leads out of the folder, a link, a device or a full disk.
+    Raises DataError, before anything is written, for names that lead out of the folder, links and devices.
     """
     title = {"desc": f"unpacking {archive.name}", "unit": " files", "disable": not progress}
     if tarfile.is_tarfile(archive):
@@ -274,8 +275,8 @@ def _check_members(archive: Path, members: Sequence[tuple[str, int, bool]]) -> N
         # Windows drops blanks and dots at the end of a name, so ".. " and "..." lead upwards, too.
         if not ordinary or path.drive or path.root or any(not part.strip(". ") for part in path.parts):
             raise DataError(
-                f"{archive}: refused, nothing was unpacked: {name!r} is a link or leads out of the folder. Get the "
-                "archive from its official source."
+                f"{archive}: refused, nothing was unpacked: {name!r} is a link or leads out of the folder. "
+                "Get the archive from its official source."
             )
     _check_room(sum(size for _, size, _ in members), archive)
 
@@ -284,6 +285,6 @@ def _check_room(needed: int, path: Path) -> None:
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise DownloadError(
-            f"{path}: needs {needed / 1e9:,.2f} GB, and {path.parent} has {free / 1e9:,.2f} GB free. Make room, or "
-            "choose a folder on another disk."
+            f"{path}: needs {needed / 1e9:,.2f} GB, and {path.parent} has {free / 1e9:,.2f} GB free. Make "
+            "room, or choose a folder on another disk."
         )

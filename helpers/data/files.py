@@ -19,8 +19,8 @@ DATA = REPOSITORY / "data"
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary name beside `path` to write to; renamed to `path` only if the block succeeds.
 
-    The parent folder is made. After an error or an interrupt the old file is as it was. The file gets the mode of any
-    new file here, whatever the writer gave it (safetensors: only its owner may read it).
+    The parent folder is made. After an error or an interrupt the old file is as it was. The file gets the
+    mode of any new file here, whatever the writer gave it (safetensors: only its owner may read it).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +76,6 @@ def load_state(path: Path | str, *, device: torch.device | str = "cpu") -> dict[
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
         raise ValueError(
-            f"{path} cannot be read as saved tensors ({type(error).__name__}): it is cut off, damaged or was made "
-            "by another program; make it again"
+            f"{path} cannot be read as saved tensors ({type(error).__name__}): it is cut off, damaged or was "
+            "made by another program; make it again"
         ) from error

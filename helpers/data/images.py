@@ -1,7 +1,7 @@
 """From an image file to a tensor: opening, the preprocessing a network expects, augmentations for training.
 
-Whatever file a data set brings becomes an upright 8-bit RGB picture, or is refused by name. The transforms are
-torchvision's v2, whose random numbers come from torch: `torch.manual_seed` fixes them.
+Whatever file a data set brings becomes an upright 8-bit RGB picture, or is refused by name. The transforms
+are torchvision's v2, whose random numbers come from torch: `torch.manual_seed` fixes them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torchvision.transforms import InterpolationMode, v2
 # (EPS starts Ghostscript) or whose content says so little that a text file passes for an image (TGA).
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 
-# Pillow's own limit for refusing a decompression bomb, as our own number: other libraries switch Pillow's off.
+# Pillow's limit for refusing a decompression bomb, as our own number: other libraries switch Pillow's off.
 MAX_PIXELS = 178_956_970
 
 # EXIF orientation -> what turns the stored picture upright (1 is upright already).
@@ -44,22 +44,22 @@ class DataError(ValueError):
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
     """Open an image file as a viewer would show it: upright, 8-bit RGB, the first frame of an animation.
 
-    The content decides the format, not the suffix (a PNG named .jpg opens). EXIF orientation is applied; grey,
-    palette, CMYK and 16-bit files are converted, 16-bit grey by scaling (65535 becomes 255), never by clipping;
-    transparent pixels are laid over white. Colour profiles are not applied. The image does not hold the file, and
-    its `info` is empty, so that nothing turns it twice.
+    The content decides the format, not the suffix (a PNG named .jpg opens). EXIF orientation is applied;
+    grey, palette, CMYK and 16-bit files are converted, 16-bit grey by scaling (65535 becomes 255), never by
+    clipping; transparent pixels are laid over white. Colour profiles are not applied. The image does not hold
+    the file, and its `info` is empty, so that nothing turns it twice.
 
     Raises:
-        DataError: the file is missing, a folder, empty, cut short, damaged, in none of `FORMATS`, has more than
-            `MAX_PIXELS` pixels, or holds numbers without an agreed white (32-bit integer, float).
+        DataError: the file is missing, a folder, empty, cut short, damaged, in none of `FORMATS`, has more
+            than `MAX_PIXELS` pixels, or holds numbers without an agreed white (32-bit integer, float).
     """
     path = Path(path)
     if not path.is_file():
         found = "a folder or a device" if path.exists() else "nothing"
         near = sorted(p.name for p in path.parent.glob("*") if p.stem.lower() == path.stem.lower())
         raise DataError(
-            f"{path}: expected an image file, found {found}; files of a similar name: {', '.join(near[:3]) or 'none'}. "
-            "Correct the name in the annotations, or put the image there."
+            f"{path}: expected an image file, found {found}; files of a similar name: "
+            f"{', '.join(near[:3]) or 'none'}. Correct the name in the annotations, or put the image there."
         )
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]  # AVIF came with Pillow 11.3
@@ -74,22 +74,22 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
         raise
     except Image.DecompressionBombError as error:
         raise DataError(
-            f"{path}: too large to open safely ({error}; the limit is {MAX_PIXELS:,} pixels). A small file that unpacks "
-            "to this can be an attack on memory. If you trust it, save a smaller copy and use that."
+            f"{path}: too large to open safely ({error}; the limit is {MAX_PIXELS:,} pixels): it can be an "
+            "attack on memory. If you trust it, save a smaller copy and use that."
         ) from error
     except Image.UnidentifiedImageError as error:
         with path.open("rb") as file:
             start = file.read(24)  # an HTML error page or a Git LFS pointer shows itself there
         raise DataError(
-            f"{path}: not an image; it starts with {start!r}. Expected one of {', '.join(FORMATS)}. Save it as JPEG or "
-            "PNG, or drop it from the annotations."
+            f"{path}: not an image; it starts with {start!r}. Expected one of {', '.join(FORMATS)}. Save it "
+            "as JPEG or PNG, or drop it from the annotations."
         ) from error
     except Exception as error:  # damaged files make decoders raise anything; none may end a run unnamed
         raise DataError(
-            f"{path}: cannot be read as an image ({type(error).__name__}: {error}; {path.stat().st_size:,} bytes on disk). "
-            "If it is damaged or cut short, copy or download it again, or drop it from the annotations."
+            f"{path}: cannot be read as an image ({type(error).__name__}: {error}); it may be damaged or "
+            "cut short. Copy or download it again, or drop it from the annotations."
         ) from error
-    # Not ImageOps.exif_transpose: it also writes the EXIF block anew and fails on blocks that cameras get wrong.
+    # Not ImageOps.exif_transpose: it also rewrites the EXIF block and fails on blocks that cameras get wrong.
     if orientation in _UPRIGHT:
         upright = upright.transpose(_UPRIGHT[orientation])
     upright.info = {}
@@ -97,7 +97,7 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> object:
-    """The EXIF orientation, 1 to 8, or what stands there. Read after load(): TIFFs are turned by Pillow in load."""
+    """The EXIF orientation, 1 to 8, if any. Read after load(), in which Pillow turns TIFFs itself."""
     try:
         return image.getexif().get(_ORIENTATION_TAG)
     except Exception:  # broken EXIF data does not make the picture worse: a viewer shows it as stored
@@ -119,7 +119,7 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
 
 
 def _scale_16_bit(pixels: np.ndarray, transparent: object, path: Path) -> Image.Image:
-    """Grey values (H, W) in 0..65535 to RGB; Pillow's own convert would clip everything above 255 to white."""
+    """Grey values (H, W) in 0..65535 to RGB; Pillow's convert would clip everything above 255 to white."""
     low, high = int(pixels.min()), int(pixels.max())
     if low < 0 or high > 65535:
         raise DataError(
@@ -141,8 +141,8 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 class Preprocessing:
     """How a network wants its images: each has its own, kept with its weights and in the feature cache's key.
 
-    Images are *squashed* to a square: the aspect ratio changes, nothing is cut off. A centre crop would lose what is at
-    the edge, while the image would still be marked with its label.
+    Images are *squashed* to a square: the aspect ratio changes, nothing is cut off. A centre crop would lose
+    what is at the edge, while the image would still be marked with its label.
 
     Args:
         size: side of the square in pixels.
@@ -205,11 +205,12 @@ def train_transform(
     Args:
         horizontal_flip: probability of mirroring left and right. 0 where left and right are labels.
         vertical_flip: probability of turning upside down; for pictures without an up, such as aerial ones.
-        randaugment: two random changes of colour or geometry per image, at the published magnitude 9 (Cubuk et
-            al., RandAugment, NeurIPS 2020); what a change of geometry uncovers gets the mean colour.
+        randaugment: two random changes of colour or geometry per image, at the published magnitude 9 (Cubuk
+            et al., RandAugment, NeurIPS 2020); what a change of geometry uncovers gets the mean colour.
         cutout: side of one square hole as a fraction of the image's side, 0 for none (DeVries and Taylor,
-            Improved Regularization of CNNs with Cutout, 2017, with the whole square inside the image). The hole
-            is 0 after normalising: the mean colour. It may hide a small object whose label stays, so keep it modest.
+            Improved Regularization of CNNs with Cutout, 2017, with the whole square inside the image). The
+            hole is 0 after normalising: the mean colour. It may hide a small object whose label stays, so
+            keep it modest.
 
     Returns a picklable callable: PIL RGB image of any size -> float32 (3, size, size).
 
@@ -229,12 +230,12 @@ def train_transform(
         steps.append(v2.RandAugment(interpolation=InterpolationMode.BILINEAR, fill=mean_colour))
     steps += _to_tensor(preprocessing)
     if cutout:
-        # A square hole of one size: random erasing with its ranges closed. It gives up without a word on a hole as
-        # large as the image or smaller than a pixel.
+        # A square hole of one size: random erasing with its ranges closed. It gives up without a word on a
+        # hole as large as the image or smaller than a pixel.
         if not 0 < cutout < 1 or not 1 <= round(cutout * preprocessing.size) < preprocessing.size:
             raise ValueError(
-                f"cutout is {cutout}, expected 0 or a fraction of the side that leaves a hole of at least one pixel and "
-                f"less than the whole image of {preprocessing.size} pixels, such as 0.25"
+                f"cutout is {cutout}, expected 0 or a fraction of the side that leaves a hole of at least "
+                f"one pixel and less than the whole image of {preprocessing.size} pixels, such as 0.25"
             )
         steps.append(v2.RandomErasing(p=1.0, scale=(cutout**2, cutout**2), ratio=(1.0, 1.0), value=0.0))
     return v2.Compose(steps)

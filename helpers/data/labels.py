@@ -1,8 +1,8 @@
 """Labels and their sequences: names to ids, order, padding, sets.
 
-Token ids: labels are 0..C-1, `<stop>` is C, `<start>` is C+1. A decoder reads any of these C+2 ids and scores the
-C+1 that it may emit (`<start>` is never emitted). There is no padding token: `<stop>` pads, and lengths count the
-labels before it.
+Token ids: labels are 0..C-1, `<stop>` is C, `<start>` is C+1. A decoder reads any of these C+2 ids and scores
+the C+1 that it may emit (`<start>` is never emitted). There is no padding token: `<stop>` pads, and lengths
+count the labels before it.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ class Vocabulary:
             raise ValueError(f'{path} is not a vocabulary: expected JSON with "format": "{FORMAT}"')
         if content.get("version") != FORMAT_VERSION:
             raise ValueError(
-                f"{path} has format version {content.get('version')!r}, this code reads {FORMAT_VERSION}: update the code"
+                f"{path} has format version {content.get('version')!r}, this code reads {FORMAT_VERSION}: "
+                "update the code"
             )
         try:
             return cls(content.get("labels") or ())
@@ -161,10 +162,11 @@ def order_labels(
 ) -> list[int]:
     """The labels of one image in the order in which a decoder learns to emit them.
 
-    order: one of `ORDERS`. "rare-first" and "frequent-first" need `frequency` (C,), counted on the *training* images
-    (`label_frequency`); ties keep the given order. "alphabetical" needs `vocabulary` and ignores case. "random" draws
-    from `generator`, or from torch's global one. Rare-first: Jin and Nakayama, Annotation Order Matters, ICPR 2016;
-    frequent-first: Wang et al., CNN-RNN, CVPR 2016. Raises ValueError for an unknown order or a missing option.
+    order: one of `ORDERS`. "rare-first" and "frequent-first" need `frequency` (C,), counted on the *training*
+    images (`label_frequency`); ties keep the given order. "alphabetical" needs `vocabulary` and ignores case.
+    "random" draws from `generator`, or from torch's global one. Rare-first: Jin and Nakayama, Annotation
+    Order Matters, ICPR 2016; frequent-first: Wang et al., CNN-RNN, CVPR 2016. Raises ValueError for an
+    unknown order or a missing option.
     """
     ids = [int(i) for i in ids]
     if order not in ORDERS:
@@ -204,7 +206,7 @@ def pad_labels(sequences: Sequence[Sequence[int]], stop: int) -> Padded:
 
 
 def decoder_inputs(labels: Tensor, start: int) -> Tensor:
-    """What a decoder reads under teacher forcing: `<start>`, then labels[:, :-1]. (B, T) int64 -> (B, T) int64."""
+    """What a decoder reads under teacher forcing: `<start>`, then labels[:, :-1]; (B, T) int64 for both."""
     _check_tokens(labels)
     return torch.cat([labels.new_full((len(labels), 1), start), labels], dim=1)[:, : labels.shape[1]]
 
@@ -218,8 +220,8 @@ def sequence_lengths(tokens: Tensor, stop: int) -> Tensor:
 def to_multi_hot(tokens: Tensor, num_labels: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
     """The set of labels before the first `<stop>`: tokens (B, T) int64 -> (B, C), 1 for a member.
 
-    Repeats collapse; what stands after the first `<stop>` does not count. dtype: float32, or torch.bool for the
-    metrics. Raises ValueError for an id outside 0..C before the stop (`<start>` is never an output).
+    Repeats collapse; what stands after the first `<stop>` does not count. dtype: float32, or torch.bool for
+    the metrics. Raises ValueError for an id outside 0..C before the stop (`<start>` is never an output).
     """
     _check_tokens(tokens)
     # Positions from the first stop on write to column C, which is then dropped.
@@ -230,7 +232,7 @@ def to_multi_hot(tokens: Tensor, num_labels: int, *, dtype: torch.dtype = torch.
 
 
 def from_multi_hot(multi_hot: Tensor, order: str, **options: Any) -> Padded:
-    """Sets (B, C), bool or 0/1, to padded sequences in an order ("given" is by id); options: of `order_labels`.
+    """Sets (B, C), bool or 0/1, to padded sequences; order ("given": by id), options: as in `order_labels`.
 
     Raises ValueError for another shape or for values other than 0 and 1.
     """

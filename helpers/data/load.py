@@ -1,7 +1,7 @@
 """Data sets by name or by folder: `load` finds one, reads it and gives it three fixed splits.
 
-A test split is never used to choose anything: where a data set has no validation split of its own, a fixed one is
-carved from train, by a hash of the file names, so that it is the same on every machine.
+A test split is never used to choose anything: where a data set has no validation split of its own, a fixed
+one is carved from train, by a hash of the file names, so that it is the same on every machine.
 """
 
 from __future__ import annotations
@@ -54,13 +54,14 @@ def load(
 ) -> AnnotatedImages:
     """Load a data set by name, or your own images by folder; data/README.md describes all of them.
 
-    "scenes" is drawn on first use. Splits: scenes and VOC have all three. Corel-5k: val is 500 of the 4,500 training
-    images. COCO: test is the official val, and val a tenth of train (at most 5,000). Flickr8k: its lists, where they are
-    there. Your own: the CSV's split column, else 70/15/15 by a hash of each file name, so that an image stays in its
-    split when you add others.
+    "scenes" is drawn on first use. Splits: scenes and VOC have all three. Corel-5k: val is 500 of the 4,500
+    training images. COCO: test is the official val, and val a tenth of train (at most 5,000). Flickr8k: its
+    lists, where they are there. Your own: the CSV's split column, else 70/15/15 by a hash of each file name,
+    so that an image stays in its split when you add others.
 
     Args:
-        source: a key of `SOURCES`, or the path of a folder in one of these layouts or with a CSV (or of the CSV).
+        source: a key of `SOURCES`, or the path of a folder in one of these layouts or with a CSV (or of the
+        CSV).
         data_dir: folder of the named data set; by default data/<source> of the repository.
         unlabelled: "keep" or "drop" images without labels, after the splits are made.
         difficult: VOC: keep objects marked difficult.
@@ -85,9 +86,10 @@ def load(
         labels, splits, notes = _from_files(folder, layout, year, difficult, progress)
     else:
         raise DataError(
-            f"{folder}: {_holding(folder)}, which is none of the layouts that can be read. Expected a CSV (file,labels), "
-            "annotations/instances_train*.json (COCO), ImageSets/Main (VOC), train.json and test.json (Corel-5k), or "
-            "Flickr8k.token.txt or captions.txt with the first line `image,caption` (Flickr8k)."
+            f"{folder}: {_holding(folder)}, which is none of the layouts that can be read. Expected a CSV "
+            "(file,labels), annotations/instances_train*.json (COCO), ImageSets/Main (VOC), train.json and "
+            "test.json (Corel-5k), or Flickr8k.token.txt or captions.txt with the first line "
+            "`image,caption` (Flickr8k)."
         )
     if "val" not in splits:
         corel = {"share": COREL_VAL_SHARE, "most": COREL_VAL_MOST} if layout == "corel" else {}
@@ -95,7 +97,7 @@ def load(
     return _assemble(name, labels, splits, notes, unlabelled)
 
 
-# ---- where it lies ------------------------------------------------------------------------------------------
+# ---- where it lies -------------------------------------------------------------------------------
 
 
 def _named_folder(source: str, folder: Path, download: bool, progress: bool) -> Path:
@@ -118,8 +120,8 @@ def _named_folder(source: str, folder: Path, download: bool, progress: bool) -> 
     if found is None:
         fetch = f'load("{source}", download=True) fetches it. ' if source in downloads.SOURCES else ""
         raise DataError(
-            f"{folder}: {source} is not there (the folder {_holding(folder)}). If you have it elsewhere, give data_dir. "
-            f"{fetch}{downloads.manual_route(source, folder)}"
+            f"{folder}: {source} is not there (the folder {_holding(folder)}). If you have it elsewhere, "
+            f"give data_dir. {fetch}{downloads.manual_route(source, folder)}"
         )
     return found
 
@@ -139,7 +141,7 @@ def _own_folder(source: str | Path, data_dir: Path | str | None) -> Path:
 
 
 def layout_of(folder: Path) -> str | None:
-    """Which of the layouts a folder has: "voc", "coco", "corel", "flickr", "csv" (also: is a CSV file), or None."""
+    """The layout of a folder: "voc", "coco", "corel", "flickr", "csv" (also for a CSV file), or None."""
     if folder.is_file():
         return "csv"
     if (folder / "ImageSets" / "Main").is_dir():
@@ -179,7 +181,7 @@ def _instances(folder: Path) -> dict[str, dict[str, Path]]:
     return found
 
 
-# ---- its splits ---------------------------------------------------------------------------------------------
+# ---- its splits ----------------------------------------------------------------------------------
 
 # All labels, the records of each split (without val where one is to be carved), and notes.
 _Parts = tuple[tuple[str, ...], dict[str, tuple[Record, ...]], list[str]]
@@ -233,7 +235,8 @@ def _from_files(folder: Path, layout: str, year: str | None, difficult: bool, pr
         if reading.labels != labels:
             odd = ", ".join(sorted(set(reading.labels) ^ set(labels))[:5]) or "in their order"
             raise DataError(
-                f"{folder}: the label lists of {files['train'].name} and {path.name} differ ({odd}). Give both the same."
+                f"{folder}: the label lists of {files['train'].name} and {path.name} differ ({odd}). Give "
+                "both the same."
             )
         splits[split] = reading.records
         notes += _notes(path.name, reading)
@@ -250,13 +253,15 @@ def _coco_files(folder: Path, year: str | None) -> tuple[str, dict[str, Path]]:
         found = {year: found.get(year, {})}
     if len(found) > 1:
         raise DataError(
-            f'{folder}: has instance files of {" and ".join(map(repr, found))}. Say which: load("coco2014", folder).'
+            f"{folder}: has instance files of {' and '.join(map(repr, found))}. Say which: "
+            'load("coco2014", folder).'
         )
     [(suffix, files)] = found.items()
     if "train" not in files or not {"val", "test"} & files.keys():
         held = ", ".join(path.name for path in files.values()) or "neither"
         raise DataError(
-            f"{folder}: expected annotations/instances_train{suffix}.json and instances_val{suffix}.json, found {held}."
+            f"{folder}: expected annotations/instances_train{suffix}.json and instances_val{suffix}.json, "
+            f"found {held}."
         )
     return suffix, {split: files[split] for split in SPLITS if split in files}
 
@@ -311,7 +316,8 @@ def carve(
 ) -> str:
     """Move a share of train to val: the first by the hash of their file names; returns the note.
 
-    An image stays in train if it is the last there with one of its labels, which could not be learned without it.
+    An image stays in train if it is the last there with one of its labels, which could not be learned without
+    it.
     """
     train = splits["train"]
     left = Counter(label for record in train for label in record.labels)
@@ -322,7 +328,9 @@ def carve(
             left.subtract(train[i].labels)
     splits["val"] = tuple(record for i, record in enumerate(train) if i in chosen)
     splits["train"] = tuple(record for i, record in enumerate(train) if i not in chosen)
-    return f"val is {len(chosen):,} of the {len(train):,} training images, by a hash of their names (seed {seed})"
+    return (
+        f"val is {len(chosen):,} of the {len(train):,} training images, by a hash of the names (seed {seed})"
+    )
 
 
 def _rank(name: str, seed: int) -> float:

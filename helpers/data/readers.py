@@ -1,8 +1,9 @@
 """Readers of annotation files, one function per format, into one record type.
 
-A reader is strict about what would change the labels in silence (an unknown category, a missing image, a file in
-another encoding): DataError, naming the file and the fix. What it corrects or leaves out, it counts in
-`Reading.notes`. All readers end in `_reading`, which checks what every format must fulfil. No image is opened here.
+A reader is strict about what would change the labels in silence (an unknown category, a missing image, a file
+in another encoding): DataError, naming the file and the fix. What it corrects or leaves out, it counts in
+`Reading.notes`. All readers end in `_reading`, which checks what every format must fulfil. No image is opened
+here.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ IMAGE_SUFFIXES = {
 class Reading(NamedTuple):
     """What a reader found.
 
-    records: in the order of the file. labels: all of the data set, in the order of the format, whether they occur or not.
+    records: in the order of the file. labels: all of the data set, in the order of the format, whether they
+    occur or not.
     notes:   what was corrected or left out, counted: {"duplicate labels in an image's list, kept once": 3}.
     splits:  "train", "val" or "test" of each record where the file says it (CSV, Flickr8k), else empty.
     """
@@ -73,7 +75,7 @@ class _Row(NamedTuple):
     split: str = ""
 
 
-# ---- data sets of the literature ----------------------------------------------------------------------------
+# ---- data sets of the literature -----------------------------------------------------------------
 
 
 def read_coco(
@@ -81,10 +83,11 @@ def read_coco(
 ) -> Reading:
     """Read COCO instance annotations (Lin et al., ECCV 2014), and captions if given.
 
-    Labels are all categories in the order of their ids, an image's labels in the order of their first annotation. An
-    annotation that is a crowd (a crowd of people is people, but its box is not the place of one of them), or that has
-    `"placed": false` (an attribute of the whole scene), gives a label but no box. Raises DataError where a file is missing
-    or not such JSON, a category is unknown or named twice, or an image is missing.
+    Labels are all categories in the order of their ids, an image's labels in the order of their first
+    annotation. An annotation that is a crowd (a crowd of people is people, but its box is not the place of
+    one of them), or that has `"placed": false` (an attribute of the whole scene), gives a label but no box.
+    Raises DataError where a file is missing or not such JSON, a category is unknown or named twice, or an
+    image is missing.
     """
     path, notes = Path(instances_json), Counter()
     with _expecting("COCO instances", path):
@@ -122,8 +125,8 @@ def read_coco(
 def read_corel(samples_json: Path | str, image_dir: Path | str) -> Reading:
     """Read a Corel-5k split: `{"samples": [{"image_name", "image_labels"}], "labels": [names]}`.
 
-    Labels are in the order of the file's list, an image's labels in the order of its own. Raises DataError where the file
-    is missing or not such JSON, a label is not in the list, or an image is missing.
+    Labels are in the order of the file's list, an image's labels in the order of its own. Raises DataError
+    where the file is missing or not such JSON, a label is not in the list, or an image is missing.
     """
     path = Path(samples_json)
     with _expecting("a Corel-5k split", path):
@@ -136,8 +139,8 @@ def read_corel(samples_json: Path | str, image_dir: Path | str) -> Reading:
 def read_voc(folder: Path | str, split: str, *, difficult: bool = False) -> Reading:
     """Read a split of PASCAL VOC 2007 (Everingham et al., IJCV 2010) from its XML.
 
-    Labels are `VOC_LABELS`; an image's labels are in the order of their first object. Raises DataError where the list, an
-    annotation or an image is missing, an XML file is damaged, or a class is not of VOC.
+    Labels are `VOC_LABELS`; an image's labels are in the order of their first object. Raises DataError where
+    the list, an annotation or an image is missing, an XML file is damaged, or a class is not of VOC.
 
     Args:
         folder: the folder `VOCdevkit/VOC2007`, with ImageSets/Main, Annotations and JPEGImages.
@@ -191,24 +194,25 @@ def captions_file(folder: Path) -> Path | None:
 def read_flickr8k(folder: Path | str) -> Reading:
     """Read Flickr8k (Hodosh, Young and Hockenmaier, JAIR 2013): five captions per image, no labels.
 
-    Two layouts: the authors' `Flickr8k.token.txt` (`name.jpg#0<tab>caption`), beside the folder Flicker8k_Dataset or
-    in Flickr8k_text; and the CSV `captions.txt` with the header `image,caption`, beside the folder Images. Where both
-    are there, the token file is read. Beside either, the lists `Flickr_8k.{train,dev,test}Images.txt` give the
-    splits; without them `Reading.splits` is empty. All captions of an image are in one split, each once. Raises DataError
-    where a line is not as above, an image is missing, or an image of a list has no caption or is in two lists.
+    Two layouts: the authors' `Flickr8k.token.txt` (`name.jpg#0<tab>caption`), beside the folder
+    Flicker8k_Dataset or in Flickr8k_text; and the CSV `captions.txt` with the header `image,caption`, beside
+    the folder Images. Where both are there, the token file is read. Beside either, the lists
+    `Flickr_8k.{train,dev,test}Images.txt` give the splits; without them `Reading.splits` is empty. All
+    captions of an image are in one split, each once. Raises DataError where a line is not as above, an image
+    is missing, or an image of a list has no caption or is in two lists.
     """
     folder, notes = Path(folder), Counter()
     path = captions_file(folder)
     if path is None:
         raise DataError(
-            f"{folder}: expected {TOKEN_FILE}, or {CSV_FILE} with the first line `image,caption`. Unpack Flickr8k there."
+            f"{folder}: expected {TOKEN_FILE}, or {CSV_FILE} with the first line `image,caption`."
         )
     captions: dict[str, list[str]] = {}
     for line, name, text in _flickr_lines(path, notes):
         if not name:
             raise DataError(
-                f"{path}, line {line}: found {text[:80]!r}, expected `name.jpg#0<tab>caption` in a token file or "
-                "`name.jpg,caption` in a CSV. Correct or remove the line."
+                f"{path}, line {line}: found {text[:80]!r}, expected `name.jpg#0<tab>caption` in a token "
+                "file or `name.jpg,caption` in a CSV. Correct or remove the line."
             )
         captions.setdefault(name, []).append(" ".join(text.split()))
     splits = _flickr_splits(path, captions)
@@ -240,26 +244,27 @@ def _flickr_splits(source: Path, captions: Collection[str]) -> dict[str, str]:
         for name in _read_text(path).split():
             if name not in captions:
                 raise DataError(
-                    f"{path}: {name} has no caption in {source.name}{_near(name, captions)}. Correct the name."
+                    f"{path}: {name} has no caption in {source.name}{_near(name, captions)}: correct it."
                 )
             if splits.setdefault(name, split) != split:
                 raise DataError(f"{path}: {name} is in {SPLIT_FILES[splits[name]]}, too. Keep one of them.")
     return splits
 
 
-# ---- your own images ----------------------------------------------------------------------------------------
+# ---- your own images -----------------------------------------------------------------------------
 
 
 def read_csv_folder(folder: Path | str, csv_file: Path | str | None = None) -> Reading:
     """Read your own images: a folder with a CSV whose first line is `file,labels` or `file,labels,split`.
 
-    One line per image; its labels are separated by `;` (`beach.jpg,sea;sky`), and an image without labels ends after
-    the comma. Files are relative to the folder and may be in subfolders. Several lines of one file are merged, so one
-    label per line works too. Columns may be separated by `;` or tabs, as spreadsheets in some countries save them.
-    Labels are in alphabetical order. A quoted list with commas (`a.jpg,"bear, ice"`) is split where the file shows that
-    it is one, see `_label_separator`. The CSV is by default `labels.csv` in the folder, or the only CSV there. Raises
-    DataError where there is none or several, it is not UTF-8, its header or a line is not as above, a split is not train,
-    val or test (or differs between lines of a file), or an image is missing.
+    One line per image; its labels are separated by `;` (`beach.jpg,sea;sky`), and an image without labels
+    ends after the comma. Files are relative to the folder and may be in subfolders. Several lines of one file
+    are merged, so one label per line works too. Columns may be separated by `;` or tabs, as spreadsheets in
+    some countries save them. Labels are in alphabetical order. A quoted list with commas (`a.jpg,"bear,
+    ice"`) is split where the file shows that it is one, see `_label_separator`. The CSV is by default
+    `labels.csv` in the folder, or the only CSV there. Raises DataError where there is none or several, it is
+    not UTF-8, its header or a line is not as above, a split is not train, val or test (or differs between
+    lines of a file), or an image is missing.
     """
     folder, notes = Path(folder), Counter()
     path = _find_csv(folder) if csv_file is None else Path(csv_file)
@@ -273,8 +278,8 @@ def read_csv_folder(folder: Path | str, csv_file: Path | str | None = None) -> R
         split = cells.get("split", "").strip().lower()
         if "split" in cells and split not in SPLITS:
             raise DataError(
-                f"{path}, line {line}: the split is {split!r}, expected train, val or test{_near(split, SPLITS)}. Correct "
-                "it, or remove the column for a fixed 70/15/15 split."
+                f"{path}, line {line}: the split is {split!r}, expected train, val or "
+                f"test{_near(split, SPLITS)}. Correct it, or remove the column for a fixed 70/15/15 split."
             )
         rows.append(_Row(name, _label_list(cells["labels"], separator), [], [], split))
     labels = sorted({label for row in rows for label in row.labels}, key=lambda x: (x.casefold(), x))
@@ -294,8 +299,8 @@ def _find_csv(folder: Path) -> Path:
         return folder / "labels.csv"
     if len(found) != 1:
         raise DataError(
-            f"{folder}: found {', '.join(file.name for file in found) or 'no CSV file'}, expected labels.csv with the first "
-            "line `file,labels` and then one line per image, such as `beach.jpg,sea;sky`."
+            f"{folder}: found {', '.join(file.name for file in found) or 'no CSV file'}, expected labels.csv "
+            "with the first line `file,labels` and then one line per image, such as `beach.jpg,sea;sky`."
         )
     return found[0]
 
@@ -311,22 +316,22 @@ def _own_lines(path: Path, notes: Counter[str]) -> Iterator[tuple[int, dict[str,
             break
     else:
         raise DataError(
-            f"{path}: the first line is {first[:80]!r}, expected `file,labels` (or `file,labels,split`). Put it above "
-            "the first image."
+            f"{path}: the first line is {first[:80]!r}, expected `file,labels` (or `file,labels,split`). Put "
+            "it above the first image."
         )
     for unused in set(columns) - {"file", "labels", "split"}:
         notes[f"column {unused!r} of the CSV, not used"] = 1
     for line, cells in list(_csv_lines(path, delimiter))[1:]:
         if len(cells) != len(columns):
             raise DataError(
-                f"{path}, line {line}: {len(cells)} cells, but the first line has {len(columns)}. Separate labels with "
-                "`;`, quote a name that holds a comma, and write `beach.jpg,` for no labels."
+                f"{path}, line {line}: {len(cells)} cells, but the first line has {len(columns)}. Separate "
+                "labels with `;`, quote a name that holds a comma, and write `beach.jpg,` for no labels."
             )
         yield line, dict(zip(columns, cells, strict=True))
 
 
 def _label_separator(cells: set[str], notes: Counter[str]) -> str:
-    """`;`, or `,` where no list has a `;` and a part between commas is in two different lists; noted in either case."""
+    """`;`, or `,` where no list has a `;` and a part between commas is in two lists; with a note."""
     with_comma = sum("," in cell for cell in cells)
     parts = Counter(part for cell in cells for part in set(_label_list(cell, ",")))
     if with_comma and not any(";" in cell for cell in cells) and max(parts.values()) > 1:
@@ -344,7 +349,7 @@ def _label_list(cell: str, separator: str) -> list[str]:
     return [part for part in parts if part]
 
 
-# ---- what the readers share ---------------------------------------------------------------------------------
+# ---- what the readers share ----------------------------------------------------------------------
 
 
 @contextmanager
@@ -356,8 +361,8 @@ def _expecting(what: str, path: Path) -> Iterator[None]:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, SyntaxError) as error:
         raise DataError(
-            f"{path}: not {what} ({type(error).__name__}: {error}). Is it cut short, or a file of another kind? Correct "
-            "it, or copy or download it again."
+            f"{path}: not {what} ({type(error).__name__}: {error}). Is it cut short, or a file of another "
+            "kind? Correct it, or copy or download it again."
         ) from error
 
 
@@ -374,8 +379,8 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise DataError(
-            f"{path}, line {line}: not UTF-8 (found the bytes {content[error.start : error.start + 4]!r}). Save the "
-            'file as UTF-8: a spreadsheet offers "CSV UTF-8", an editor "Save with encoding".'
+            f"{path}, line {line}: not UTF-8 (found the bytes {content[error.start : error.start + 4]!r}). "
+            'Save it as UTF-8: a spreadsheet offers "CSV UTF-8", an editor "Save with encoding".'
         ) from error
 
 
@@ -403,8 +408,8 @@ def _reading(
     for row, path in zip(rows, _find_images([row.name for row in rows], folder, source, notes), strict=True):
         if unknown := [label for label in row.labels if not isinstance(label, str) or label not in known]:
             raise DataError(
-                f"{source}: image {row.name} has the label {unknown[0]!r}, which is not among the {len(labels)} of the data "
-                f"set{_near(str(unknown[0]), labels)}. Correct its spelling or add it to the list."
+                f"{source}: image {row.name} has the label {unknown[0]!r}, which is not among the "
+                f"{len(labels)} of the data set{_near(str(unknown[0]), labels)}. Correct it or add it there."
             )
         first = merged.setdefault(path, row)
         if first.split != row.split:
@@ -436,10 +441,10 @@ _LEAVES_FOLDER = re.compile(r"^/|^[A-Za-z]:|(?:^|/)\.\.(?:/|$)|\0")
 
 
 def _find_images(names: Iterable[str], folder: Path, source: Path, notes: Counter[str]) -> list[Path]:
-    """The paths of `names` in `folder`, all of which must exist: one listing per folder, no look at each file.
+    """The paths of `names` in `folder`, which must all exist: one listing per folder, no look at each file.
 
-    A name that differs from its file's only in capitals or in the Unicode form of its accents (as happens between
-    Windows, macOS and Linux) is taken to mean it and counted in `notes`.
+    A name that differs from its file's only in capitals or in the Unicode form of its accents (as happens
+    between Windows, macOS and Linux) is taken to mean it and counted in `notes`.
     """
     listings: dict[str, dict[str, str]] = {}
     paths, missing = [], []
@@ -465,9 +470,9 @@ def _find_images(names: Iterable[str], folder: Path, source: Path, notes: Counte
     if missing:
         held = sorted(_files(folder))[:3]
         raise DataError(
-            f"{source}: {len(missing):,} of its {len(paths) + len(missing):,} images are missing in {folder}: "
-            f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}. That folder holds {', '.join(held) or 'no files'}"
-            f"{', …' if held else ''}. Put the images there, or remove them from the file."
+            f"{source}: {len(missing):,} of its {len(paths) + len(missing):,} images are missing in "
+            f"{folder}: {', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}. That folder holds "
+            f"{', '.join(held) or 'no files'}{', …' if held else ''}. Put them there or remove their lines."
         )
     return paths
 

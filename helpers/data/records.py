@@ -34,7 +34,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An annotated image: its file, its labels (each once; none is legal), boxes and captions if there are any."""
+    """An annotated image: its file, its labels (each once; none is legal), its boxes and captions, if any."""
 
     path: Path
     labels: tuple[str, ...]
@@ -44,7 +44,7 @@ class Record:
 
 @dataclass(frozen=True)
 class AnnotatedImages:
-    """A data set: its vocabulary and three splits of `Record`s; `notes` say what was corrected or left out."""
+    """A data set: vocabulary and three splits of `Record`s; `notes` say what was corrected or left out."""
 
     name: str
     vocabulary: Vocabulary

@@ -1,7 +1,7 @@
 """Words: captions as tokens and back, the vocabulary of frequent words, and GloVe vectors of labels.
 
-Words are a larger vocabulary: `labels.Vocabulary` holds them, with ids 0..C-1, `<stop>` = C and `<start>` = C+1. One more
-name is special, and is an ordinary id: `<unk>` stands for every word that was too rare to learn.
+Words are a larger vocabulary: `labels.Vocabulary` holds them, with ids 0..C-1, `<stop>` = C and `<start>` =
+C+1. One more name is special, with an ordinary id: `<unk>` stands for every word that was too rare to learn.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ENDINGS = ("n't", "'s", "'re", "'ve", "'ll", "'d", "'m")
 _TOKEN = re.compile(
     r"""
       \d+(?:[.,:]\d+)+                        # 3.5  1,000  10:30
-    | (?<!['\w])'(?:s|re|ve|ll|d|m)(?!['\w])  # an ending that stands alone, as in the files of Flickr8k: the dog 's
+    | (?<!['\w])'(?:s|re|ve|ll|d|m)(?!['\w])  # an ending that stands alone, as in Flickr8k: the dog 's
     | \w+(?:[-']\w+)*                         # words, also hot-air and o'clock
     | \S                                      # anything else, a character each
     """,
@@ -42,11 +42,11 @@ _NO_BLANK_AFTER = frozenset("([{")
 
 
 def tokenize(text: str) -> list[str]:
-    """The words and punctuation marks of a caption, in small letters: `"A dog's ball."` -> a, dog, 's, ball, "." .
+    """The words and punctuation marks of a caption, in small letters: "A dog's." -> a, dog, 's, "." .
 
-    A word keeps its inner hyphens and apostrophes; the endings n't, 's, 're, 've, 'll, 'd and 'm are words of their
-    own. Curly quotes become straight, and what does not print becomes a blank. No token is one of the special names.
-    `tokenize(detokenize(tokens)) == tokens` for every list that came from here.
+    A word keeps its inner hyphens and apostrophes; the endings n't, 's, 're, 've, 'll, 'd and 'm are words of
+    their own. Curly quotes become straight, and what does not print becomes a blank. No token is one of the
+    special names. `tokenize(detokenize(tokens)) == tokens` for every list that came from here.
     """
     text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower()).translate(_SAME)
     if not text.isprintable():
@@ -59,7 +59,7 @@ def tokenize(text: str) -> list[str]:
 
 
 def detokenize(tokens: Sequence[str]) -> str:
-    """Tokens as a sentence: blanks where a typist would put them, a capital in front. The way back of `tokenize`.
+    """Tokens as a sentence: blanks where a typist puts them, a capital in front. The inverse of `tokenize`.
 
     Special names (`<unk>`, `<stop>`, `<start>`) are left out.
     """
@@ -82,10 +82,11 @@ def detokenize(tokens: Sequence[str]) -> str:
 
 
 def make_tokenizer(name: str = "simple") -> Tokenizer:
-    """A tokenizer by name: "simple" is `tokenize`; "spacy" is spaCy's English one, in small letters, if installed.
+    """A tokenizer by name: "simple" is `tokenize`; "spacy" is spaCy's English one, in small letters.
 
-    spaCy's knows more of the exceptions of English (it also splits words at hyphens); it needs the extra `captions`,
-    no model. Raises ValueError for another name and ImportError, with the command that installs it, without spaCy.
+    spaCy's knows more of the exceptions of English (it also splits words at hyphens); it needs the extra
+    `captions`, no model. Raises ValueError for another name and ImportError, with the command that installs
+    it, without spaCy.
     """
     if name not in TOKENIZERS:
         raise ValueError(f"there is no tokenizer {name!r}; there are {', '.join(TOKENIZERS)}")
@@ -105,10 +106,10 @@ def make_tokenizer(name: str = "simple") -> Tokenizer:
 def word_vocabulary(
     captions: Iterable[str], *, min_count: int = 5, tokenizer: Tokenizer = tokenize
 ) -> Vocabulary:
-    """The words that occur at least `min_count` times in these captions; `<unk>`, id 0, stands for all others.
+    """The words that occur at least `min_count` times in these captions; `<unk>`, id 0, is all others.
 
-    Give it the captions of the *training* images alone. The most frequent word comes first, equally frequent words in
-    alphabetical order. Raises ValueError where no word is so frequent.
+    Give it the captions of the *training* images alone. The most frequent word comes first, equally frequent
+    words in alphabetical order. Raises ValueError where no word is so frequent.
     """
     if min_count < 1:
         raise ValueError(f"min_count is {min_count}; a word must occur at least once")
@@ -116,8 +117,8 @@ def word_vocabulary(
     kept = sorted((word for word in count if count[word] >= min_count), key=lambda w: (-count[w], w))
     if not kept:
         raise ValueError(
-            f"none of the {len(count):,} words occurs {min_count} times: lower min_count (--min-count), or check that the "
-            "training images have captions"
+            f"none of the {len(count):,} words occurs {min_count} times: lower min_count (--min-count), or "
+            "check that the training images have captions"
         )
     return Vocabulary([UNKNOWN, *kept])
 
@@ -134,7 +135,7 @@ def sentence(ids: Iterable[int], vocabulary: Vocabulary) -> str:
 
 
 class GloveVectors(NamedTuple):
-    """vectors: (C+2, d) float32, one row per id: the labels, `<stop>`, `<start>`. missing: names with a random row."""
+    """vectors: (C+2, d) float32: labels, `<stop>`, `<start>`. missing: the names with a random row."""
 
     vectors: Tensor
     missing: tuple[str, ...]
@@ -143,15 +144,15 @@ class GloveVectors(NamedTuple):
 def load_glove(
     path: Path | str, vocabulary: Vocabulary, *, seed: int = 0, progress: bool = True
 ) -> GloveVectors:
-    """Vectors of a vocabulary from a GloVe text file such as glove.6B.300d.txt (Pennington et al., EMNLP 2014).
+    """Vectors of a vocabulary from a GloVe text file, e.g. glove.6B.300d.txt (Pennington et al., EMNLP 2014).
 
-    Rows C and C+1 are the vectors of the words "stop" and "start". A name is looked up as it is, then in lower case,
-    then as the mean of its parts between blanks, `_` and `-`. A name with no word in the file gets a random row, drawn
-    from `seed` at the length of the vectors that were found. The file is streamed: memory holds only the words that
-    are needed.
+    Rows C and C+1 are the vectors of the words "stop" and "start". A name is looked up as it is, then in
+    lower case, then as the mean of its parts between blanks, `_` and `-`. A name with no word in the file
+    gets a random row, drawn from `seed` at the length of the vectors that were found. The file is streamed:
+    memory holds only the words that are needed.
 
-    Raises ValueError, with the line number, for a line that is not a word and d numbers, and where the file has none
-    of the names.
+    Raises ValueError, with the line number, for a line that is not a word and d numbers, and where the file
+    has none of the names.
     """
     names = [*vocabulary.labels, "stop", "start"]
     parts = {name: [part for part in re.split(r"[\s_-]+", name.lower()) if part] for name in names}
@@ -192,8 +193,8 @@ def _read_glove(path: Path, wanted: set[str], *, progress: bool) -> dict[str, Te
                     raise ValueError(f"{count} numbers")
             except ValueError as error:
                 raise ValueError(
-                    f"{path}, line {number}: expected a word and {size or 'its'} finite numbers as in glove.6B.300d.txt, found "
-                    f"{line[:60]!r} ({error}); unpack or download the file again"
+                    f"{path}, line {number}: expected a word and {size or 'its'} finite numbers as in "
+                    f"glove.6B.300d.txt, found {line[:60]!r} ({error}); unpack or download the file again"
                 ) from error
             if vector:
                 found.setdefault(keys[word], torch.tensor(vector, dtype=torch.float32))

@@ -179,7 +179,7 @@ def test_spawned_workers_as_on_windows_give_the_same(many: AnnotatedImages) -> N
         assert torch.equal(fork.images, spawn.images) and torch.equal(fork.labels, spawn.labels)
 
 
-# ---- captions -----------------------------------------------------------------------------------------------
+# ---- captions ------------------------------------------------------------------------------------
 
 TEXTS = [
     ("A dog.", "A dog and a cat in the snow.", "There is a cat."),

@@ -120,7 +120,7 @@ def left_over(path: Path, content: bytes) -> None:
     path.with_name("file.bin.part").write_bytes(content)
 
 
-# ---- one file -----------------------------------------------------------------------------------------------
+# ---- one file ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("checksum", [SHA256, MD5])
@@ -174,7 +174,7 @@ def test_many_cuts_are_no_failure_while_each_brings_something(serve, path: Path)
 
 def test_a_run_that_failed_is_continued_by_the_next(serve, path: Path) -> None:
     server = serve(always_cut_at=700_000)
-    with pytest.raises(DownloadError, match="Run the same again to continue at byte 6"):
+    with pytest.raises(DownloadError, match="Run it again to continue at byte 6"):
         get(server, path)
     assert not path.exists()
     kept = path.with_name("file.bin.part").stat().st_size
@@ -262,7 +262,7 @@ def test_no_room(serve, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     get(serve(), path)
 
 
-# ---- whole data sets ----------------------------------------------------------------------------------------
+# ---- whole data sets -----------------------------------------------------------------------------
 
 
 def zipped(**files: bytes) -> bytes:
@@ -356,7 +356,7 @@ def test_the_table_of_sources_is_well_formed(name: str, tmp_path: Path) -> None:
             assert re.match(r"https?://[\w.-]+/", url) and url.endswith("/" + source.filename)
 
 
-# ---- archives -----------------------------------------------------------------------------------------------
+# ---- archives ------------------------------------------------------------------------------------
 
 BAD_NAMES = ["../evil", "a/../../evil", "/tmp/evil", "//host/evil", "..\\evil", "a\\..\\..\\evil", "\\evil"]
 BAD_NAMES += ["C:\\evil", "C:evil", "c:/evil", ".. /evil", ".../evil", "a/.."]

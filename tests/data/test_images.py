@@ -67,7 +67,7 @@ def refused(path: Path | str, *words: str) -> None:
         assert word in str(caught.value)
 
 
-# ---- what opens ---------------------------------------------------------------------------------------------
+# ---- what opens ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.JPEG", "x", "x.txt"])
@@ -186,7 +186,7 @@ def test_numbers_without_an_agreed_white_are_refused(tmp_path: Path) -> None:
     refused(save(tmp_path / "i.tif", wide), "32-bit", "70000", "16 bits")
 
 
-# ---- upright ------------------------------------------------------------------------------------------------
+# ---- upright -------------------------------------------------------------------------------------
 
 
 def corners(image: Image.Image) -> list[str]:
@@ -238,7 +238,7 @@ def test_broken_exif_does_not_cost_the_picture(tmp_path: Path) -> None:
     assert open_image(save(tmp_path / "77.jpg", photograph(), exif=exif)).size == (64, 48)
 
 
-# ---- animations ---------------------------------------------------------------------------------------------
+# ---- animations ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("format", ["gif", "webp", "png", "tif"])
@@ -253,7 +253,7 @@ def test_the_first_frame_of_several(tmp_path: Path, format: str) -> None:
     assert image.getpixel((5, 5)) == RED
 
 
-# ---- what is refused ----------------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_whatever_is_wrong_it_opens_or_is_refused_by_name(
         assert image.width > 0
 
 
-# ---- from picture to tensor ------------------------------------------------------------------------------------
+# ---- from picture to tensor ----------------------------------------------------------------------
 
 PLAIN = Preprocessing(size=32, mean=(0, 0, 0), std=(1, 1, 1))  # what comes out is the picture in 0..1
 

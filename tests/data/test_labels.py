@@ -43,7 +43,7 @@ def before_stop(row: list[int], stop: int) -> list[int]:
     return row[: row.index(stop)] if stop in row else row
 
 
-# --- Vocabulary ---------------------------------------------------------------------------------
+# ---- Vocabulary ----------------------------------------------------------------------------------
 
 
 def test_ids_and_special_tokens(vocabulary):
@@ -128,7 +128,7 @@ def test_other_files_are_refused_by_name(tmp_path, content, message):
     assert "some.json" in str(error.value)
 
 
-# --- Frequency and order ------------------------------------------------------------------------
+# ---- Frequency and order -------------------------------------------------------------------------
 
 
 @quick
@@ -181,7 +181,7 @@ def test_missing_options_and_wrong_orders_are_named():
         order_labels([-1], "rare-first", frequency=FREQUENCY)
 
 
-# --- Sequences and sets -------------------------------------------------------------------------
+# ---- Sequences and sets --------------------------------------------------------------------------
 
 
 @quick

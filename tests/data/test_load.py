@@ -333,7 +333,7 @@ def test_scenes_do_not_overwrite_other_files(tmp_path: Path) -> None:
     assert (tmp_path / "holiday.jpg").is_file()
 
 
-# --- the real data ------------------------------------------------------------------------------------------------
+# ---- the real data -------------------------------------------------------------------------------
 
 
 def test_corel5k(shared: Path) -> None:

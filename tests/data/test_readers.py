@@ -48,7 +48,7 @@ def pairs(reading: Reading) -> dict[str, tuple[str, ...]]:
     return {record.path.name: record.labels for record in reading.records}
 
 
-# --- COCO ---------------------------------------------------------------------------------------------------------
+# ---- COCO ----------------------------------------------------------------------------------------
 
 CATEGORIES = [{"id": 7, "name": "train"}, {"id": 1, "name": "person"}, {"id": 90, "name": "rain"}]
 
@@ -112,7 +112,7 @@ def test_coco_captions(tmp_path: Path) -> None:
 
 def test_coco_unknown_category(tmp_path: Path) -> None:
     path = coco(touch(tmp_path, "a.jpg"), {1: "a.jpg"}, [annotation(1, 1, 7), annotation(8, 1, 2)])
-    with refused("instances.json", "image a.jpg", "'category 2'", "not among the 3", "add it to the list"):
+    with refused("instances.json", "image a.jpg", "'category 2'", "not among the 3", "add it there"):
         read_coco(path, tmp_path)
 
 
@@ -212,7 +212,7 @@ def test_names_from_another_system_are_corrected(tmp_path: Path) -> None:
     assert list(reading.notes.values()) == [2]
 
 
-# --- Corel-5k -----------------------------------------------------------------------------------------------------
+# ---- Corel-5k ------------------------------------------------------------------------------------
 
 
 def corel(folder: Path, samples: list, labels: list = ("sky", "sea", "sun")) -> Path:  # type: ignore[assignment]
@@ -248,7 +248,7 @@ def test_corel_refusals(tmp_path: Path) -> None:
             read_corel(corel(tmp_path, samples, labels), tmp_path)
 
 
-# --- VOC ----------------------------------------------------------------------------------------------------------
+# ---- VOC -----------------------------------------------------------------------------------------
 
 
 def voc_object(name: str, *, difficult: int = 0, box: tuple = (48, 240, 195, 371)) -> str:
@@ -317,7 +317,7 @@ def test_voc_object_without_a_box_keeps_its_label(tmp_path: Path) -> None:
     assert reading.notes.total() == 1
 
 
-# --- Flickr8k -----------------------------------------------------------------------------------------------------
+# ---- Flickr8k ------------------------------------------------------------------------------------
 
 NAMES = tuple(f"{100 + n}_a.jpg" for n in range(10))
 LISTS = {"train": NAMES[:6], "val": NAMES[6:8], "test": NAMES[8:]}
@@ -386,7 +386,7 @@ def test_flickr_corrects_and_counts(tmp_path: Path) -> None:
     ("make", "line", "words"),
     [
         (official, "105_a.jpg A dog\n", ["token.txt, line 51", "105_a.jpg A dog", "<tab>caption"]),
-        (official, "nowhere.jpg#0\tA dog\n", ["1 of its 11 images", "nowhere.jpg", "remove them"]),
+        (official, "nowhere.jpg#0\tA dog\n", ["1 of its 11 images", "nowhere.jpg", "remove their"]),
         (official, "../nowhere.jpg#0\tA dog\n", ["leads out of"]),
         (as_csv, "105_a.jpg\n", ["captions.txt, line 52", "'105_a.jpg'", "`name.jpg,caption`"]),
         (as_csv, ",A dog\n", ["line 52", "'A dog'"]),
@@ -415,7 +415,7 @@ def test_flickr_folders_that_are_something_else(tmp_path: Path, text: str) -> No
         read_flickr8k(tmp_path)
 
 
-# --- your own folder ----------------------------------------------------------------------------------------------
+# ---- your own folder -----------------------------------------------------------------------------
 
 
 def own(folder: Path, text: str | bytes, *images: str) -> Path:
@@ -459,7 +459,7 @@ def test_csv_splits(tmp_path: Path) -> None:
 
 
 def test_csv_not_utf8(tmp_path: Path) -> None:
-    with refused("labels.csv, line 3", "UTF-8", "Save the file as"):
+    with refused("labels.csv, line 3", "UTF-8", "Save it as"):
         read_csv_folder(own(tmp_path, "file,labels\na.jpg,sea\nb.jpg,café\n".encode("latin-1")))
     with refused("labels.csv, line 1", "UTF-8"):
         read_csv_folder(own(tmp_path, "file,labels\na.jpg,sea\n".encode("utf-16")))
@@ -579,7 +579,7 @@ def test_csv_round_trip(table: list[list[str]], delimiter: str, ending: str, mar
     assert set(reading.labels) == {label for labels in tidy for label in labels if label}
 
 
-# --- the real data ------------------------------------------------------------------------------------------------
+# ---- the real data -------------------------------------------------------------------------------
 
 
 def test_corel5k_counts(shared: Path) -> None:

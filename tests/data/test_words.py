@@ -133,7 +133,7 @@ def test_spacy_tokenizes() -> None:
     assert "<unk>" not in word_vocabulary(["<unk> <stop>"] * 2, min_count=1, tokenizer=split).labels[1:]
 
 
-# ---- vectors ------------------------------------------------------------------------------------------------
+# ---- vectors -------------------------------------------------------------------------------------
 
 TEXT = """the 0.5 0.5 0.5
 cat 1 2 3
