@@ -42,8 +42,6 @@ STARTS, STOPS, CHOSEN, TOKEN = "#bfe3d7", "#f8e3b5", "#f0cfe0", "#cfe3f1"
 
 def label_bars(names: Sequence[str], values: Sequence[float], *, xlabel: str, title: str) -> Figure:
     """One horizontal bar per label with its value, in the order given."""
-    if not len(names):
-        raise ValueError("there are no labels to draw")
     figure, axes = new_figure(size=(7, 0.9 + 0.29 * len(names)))
     integer = all(float(v).is_integer() for v in values)
     draw_bars(axes[0, 0], names, {"": values}, numbers="%d" if integer else "%.2f")
@@ -115,8 +113,6 @@ def grouped_bars(
     series: name -> (S, G), S runs and G groups; NaN leaves a gap. Of several runs, each is a dot.
     """
     values = {name: np.atleast_2d(np.asarray(runs, dtype=float)) for name, runs in series.items()}
-    if not values or any(runs.shape[1] != len(groups) for runs in values.values()):
-        raise ValueError(f"expected series of shape (S, {len(groups)}), a column for each of {list(groups)}")
     figure, axes = new_figure(size=(max(7.0, 1.6 + 0.42 * len(groups) * len(values)), 4.2))
     ax = axes[0, 0]
     width = 0.8 / len(values)
@@ -269,8 +265,6 @@ def attention_gallery(
 
     panels: (image, frame); the title is the frame's label with its probability.
     """
-    if not panels:
-        raise ValueError("there is nothing to draw: panels is empty")
     rows = -(-len(panels) // columns)
     figure, axes = new_figure(rows, columns, size=(side * columns, (side + 0.4) * rows))
     for ax in axes.flat:
@@ -314,13 +308,10 @@ def attention_view(
     return figure
 
 
-def pointing_bars(
-    gradings: Mapping[str, Grading], *, title: str, least: int = 1, value: str = "pointing"
-) -> Figure:
+def pointing_bars(gradings: Mapping[str, Grading], *, title: str, least: int = 1) -> Figure:
     """The pointing game by label: one bar per kind of map, with a mark for chance.
 
-    gradings: name -> `localization.Grading`. value: "pointing" or "mass". least: labels with fewer looks are left out
-    (of the first grading, which also gives the order).
+    gradings: name -> `localization.Grading`. least: labels with fewer looks in the first one are left out.
     """
     first = next(iter(gradings.values()))
     names = [name for name, found in first.labels.items() if found.looks >= least]
@@ -333,16 +324,12 @@ def pointing_bars(
     series = {}
     for name, grading in gradings.items():
         found = [grading.all, *(grading.labels.get(label) for label in names)]
-        series[name] = [getattr(grade, value) if grade else np.nan for grade in found]
+        series[name] = [grade.pointing if grade else np.nan for grade in found]
     draw_bars(ax, rows, series, numbers="", share=True)
-    chance = [getattr(grade, f"{value}_chance") for grade in known]
+    chance = [grade.pointing_chance for grade in known]
     y = np.arange(len(rows))
     ax.vlines(chance, y - 0.45, y + 0.45, color="black", lw=2.5, label="chance")
-    texts = {
-        "pointing": "how often the largest weight is in a box",
-        "mass": "share of the weights in the boxes",
-    }
-    ax.set(xlabel=texts[value], title=title)
+    ax.set(xlabel="how often the largest weight is in a box", title=title)
     figure.legend(ncols=len(gradings) + 1, loc="outside lower center", frameon=False, fontsize=11)
     return figure
 

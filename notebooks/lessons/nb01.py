@@ -102,9 +102,7 @@ def dataset_browser(
 ) -> View:
     """Leaf through the images of a split: by label, with boxes, labels in one of `labels.ORDERS`.
 
-    label: show only images with this label at first.
-
-    Raises ValueError for a split without images, or a label that no image of it has.
+    label: show only images with this label at first. Raises ValueError for a split without images, or a label that no image of it has.
     """
     import ipywidgets
 

@@ -69,7 +69,6 @@ def feature_maps(
     *,
     rows: Sequence[str],
     boxes: Sequence[Sequence[Sequence]] | None = None,
-    colour_label: str = "activation",
 ) -> Figure:
     """Maps over images: one row per channel (or label), one column per image, colours comparable along a row.
 
@@ -92,7 +91,7 @@ def feature_maps(
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
         row[0].set_ylabel(rows[r], fontsize=13)
-        figure.colorbar(drawn, ax=list(row), label=colour_label, shrink=0.9, pad=0.01)
+        figure.colorbar(drawn, ax=list(row), label="activation", shrink=0.9, pad=0.01)
     return figure
 
 
@@ -204,49 +203,7 @@ def threshold_sweeps(sweeps: Mapping[str, Sweep], marks: Mapping[str, Mapping[st
     return figure
 
 
-THUMBNAILS = 6  # pictures in a strip
-Strip = Sequence[tuple[Any, str, bool]]  # image, its title, right or not
-
-
-def threshold_view(
-    image: Any,
-    scores: Mapping[str, tuple[float, bool]],
-    sweep: Sweep,
-    strips: Mapping[str, Strip],
-    *,
-    threshold: float,
-    titles: tuple[str, str, str],
-) -> Figure:
-    """One threshold seen three ways: on an image, on a split, and in pictures of what it names.
-
-    scores:  label -> (score, whether it is true of the image), drawn as bars in this order.
-    strips:  title -> framed pictures, at most `THUMBNAILS`.
-    titles:  of the image, the bars and the sweep.
-    """
-    top = [name for name in ("image", "scores", "sweep") for _ in range(THUMBNAILS // 3)]
-    places = [top, *([f"{title} {k}" for k in range(THUMBNAILS)] for title in strips)]
-    with rc_context(STYLE):
-        figure = Figure(figsize=(10, 3.3 + 1.6 * len(strips)), dpi=DPI, layout="constrained")
-        axes = figure.subplot_mosaic(places, height_ratios=(1.95, *(1,) * len(strips)))
-    draw_image(axes["image"], image)
-    axes["image"].set_title(titles[0])
-    colours = [PALETTE[2] if true else GREY for _, true in scores.values()]
-    values = [score for score, _ in scores.values()]
-    draw_bars(axes["scores"], list(scores), {"": values}, colours=[colours], numbers="", share=True)
-    axes["scores"].axvline(threshold, color="black", linewidth=1.5)
-    axes["scores"].set(xlabel="score (green: true)", title=titles[1])
-    draw_sweep(axes["sweep"], sweep, {"": threshold}, title=titles[2])
-    for title, strip in strips.items():
-        for k in range(THUMBNAILS):
-            ax = axes[f"{title} {k}"]
-            ax.set(xticks=[], yticks=[], ylabel=title if k == 0 else "")
-            ax.spines[:].set_visible(False)
-            if k < len(strip):
-                picture, text, is_right = strip[k]
-                ax.imshow(to_pixels(picture))
-                ax.set_title(text, fontsize=11)
-                ax.spines[:].set(visible=True, color=PALETTE[2] if is_right else PALETTE[3], linewidth=4)
-    return figure
+THUMBNAILS = 6  # pictures in a row
 
 
 def threshold_figure(
@@ -263,7 +220,7 @@ def threshold_figure(
     """One threshold on an image, on the split and in the pictures that it names; and that in a sentence.
 
     scores: (N, C) float in 0..1 and target: (N, C) bool of the N records. label: the one that the curves and the
-    pictures are about; None means all labels together, and pictures with any mistake.
+    pictures are about; None means all labels together, and pictures with any mistake. Right ones have a green frame.
 
     Raises ValueError for an unknown label or shapes that do not fit the records.
     """
@@ -277,37 +234,44 @@ def threshold_figure(
     named = apply_thresholds(scores, threshold)
     chosen = named[:, columns]  # (N, 1) or (N, C), like `about` and `truth`
     wrong, missed = (chosen & ~truth).sum(1), (truth & ~chosen).sum(1)  # (N,)
-
-    def strip(wanted: Tensor, order: Tensor, right: Tensor) -> Strip:
-        texts = [f"{float(score):.2f}" for score in about[:, 0]]
-        if label is None:
-            texts = [f"{int(a)} wrong, {int(b)} missed" for a, b in zip(wrong, missed, strict=True)]
-        found = [i for i in order.tolist() if wanted[i]][:THUMBNAILS]
-        return [(_thumbnail(records[i]), texts[i], bool(right[i])) for i in found]
-
+    right = wrong + missed == 0
     if label is None:
-        exact = wrong + missed == 0
-        worst_first = (wrong + missed).argsort(descending=True, stable=True)
-        strips = {
-            "all right": strip(exact, torch.arange(len(records)), exact),
-            "most wrong": strip(~exact, worst_first, exact),
-        }
+        texts = [f"{int(a)} wrong, {int(b)} missed" for a, b in zip(wrong, missed, strict=True)]
+        order = (wrong + missed).argsort(descending=True, stable=True).tolist()
+        rows = {"all right": right, "most wrong": ~right}
     else:
-        best_first = about[:, 0].argsort(descending=True, stable=True)
-        strips = {
-            "named": strip(chosen[:, 0], best_first, truth[:, 0]),
-            "missed": strip(missed > 0, best_first, torch.zeros_like(missed)),
-        }
-    best = scores[image].argsort(descending=True, stable=True)[:bars].tolist()
+        texts = [f"{float(score):.2f}" for score in about[:, 0]]
+        order = about[:, 0].argsort(descending=True, stable=True).tolist()
+        rows = {"named": chosen[:, 0], "missed": missed > 0}
+
+    top = [name for name in ("image", "scores", "sweep") for _ in range(THUMBNAILS // 3)]
+    places = [top, *([f"{title} {k}" for k in range(THUMBNAILS)] for title in rows)]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(10, 6.5), dpi=DPI, layout="constrained")
+        axes = figure.subplot_mosaic(places, height_ratios=(1.95, 1, 1))
+    draw_image(axes["image"], open_image(records[image].path), records[image].path.name)
+    best = scores[image].argsort(descending=True, stable=True)[:bars]
+    colours = [PALETTE[2] if true else GREY for true in target[image, best]]
+    values = {"": scores[image, best].tolist()}
+    draw_bars(axes["scores"], vocabulary.decode(best), values, colours=[colours], numbers="", share=True)
+    axes["scores"].axvline(threshold, color="black", linewidth=1.5)
+    axes["scores"].set(xlabel="score (green: true)", title="scores of this image")
     subject = "all labels" if label is None else label
-    figure = threshold_view(
-        open_image(records[image].path),
-        {vocabulary.labels[c]: (float(scores[image, c]), bool(target[image, c])) for c in best},
-        Sweep.of(about, truth),
-        strips,
-        threshold=threshold,
-        titles=(records[image].path.name, "scores of this image", f"{subject}, {len(records)} images"),
+    draw_sweep(
+        axes["sweep"], Sweep.of(about, truth), {"": threshold}, title=f"{subject}, {len(records)} images"
     )
+    for title, members in rows.items():
+        shown = [i for i in order if members[i]]
+        for k in range(THUMBNAILS):
+            ax = axes[f"{title} {k}"]
+            ax.set(xticks=[], yticks=[], ylabel=title if k == 0 else "")
+            ax.spines[:].set_visible(k < len(shown))
+            if k < len(shown):
+                picture = open_image(records[shown[k]].path)
+                picture.thumbnail((96, 96))
+                ax.imshow(picture)
+                ax.set_title(texts[shown[k]], fontsize=11)
+                ax.spines[:].set(color=PALETTE[2] if right[shown[k]] else PALETTE[3], linewidth=4)
     said = vocabulary.decode(named[image].nonzero()[:, 0].tolist())
     counts = (chosen & truth).sum(), chosen.sum(), truth.sum()
     precision, recall, f1 = (float(x) for x in precision_recall_f1(*counts))
@@ -316,12 +280,6 @@ def threshold_figure(
         f"precision {precision:.2f}, recall {recall:.2f}, F1 {f1:.2f}."
     )
     return figure, text
-
-
-def _thumbnail(record: Record, side: int = 96) -> Any:
-    picture = open_image(record.path)
-    picture.thumbnail((side, side))
-    return picture
 
 
 def threshold_explorer(

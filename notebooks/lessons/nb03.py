@@ -132,17 +132,15 @@ def step_view(
     top: Sequence[NamedLabel],
     *,
     step: int,
-    title: str = "",
 ) -> Figure:
     """A step of decoding: the image, the sequences that are compared, the most probable labels.
 
     paths: title -> (name, whether it was chosen by hand) per step; the token of the last path at `step` is framed.
-    top:   the most probable labels at that step; empty where the sequence has ended before.
-    step:  counted from 1.
+    top: the most probable labels at that step, counted from 1; empty where the sequence has ended before.
     """
     figure, axes = new_figure(1, 3, size=(11, 4.3), width_ratios=(1.05, 0.42 + 0.5 * len(paths), 0.95))
     picture, sequences, bars = axes[0]
-    draw_image(picture, image, title)
+    draw_image(picture, image)
     if step <= draw_sequences(sequences, paths):
         corner, style = (len(paths) - 1.52, step - 1.46), {"lw": 3, "edgecolor": PALETTE[3]}
         sequences.add_patch(Rectangle(corner, 1.04, 0.92, fill=False, **style))

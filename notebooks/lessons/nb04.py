@@ -43,26 +43,26 @@ def attention_step_figure(
     tracing = _trace(shown, image)
     steps = frames(tracing, vocabulary.labels, record)
     step = min(step, len(steps))
-    frame, gate = steps[step - 1], float(tracing.gate[step - 1].mean())
+    frame = steps[step - 1]
+    gate = ""
+    if tracing.gate is not None:  # of a decoder that looks before it reads
+        gate = f"; the mean of the gate is {float(tracing.gate[step - 1].mean()):.2f}"
     said = ", ".join(f.label for f in steps[: step - 1]) or "nothing"
     probability = tracing.probability[step - 1]
     best = probability.argsort(descending=True, stable=True)[:bars]
     top = dict(zip(vocabulary.decode(best), probability[best].tolist(), strict=True))
-    looks, gates = f"step {step}: looks here, says {frame.label}", f"next label; gate mean {gate:.2f}"
+    looks, scores = f"step {step}: looks here, says {frame.label}", f"next label{gate}"
     figure = attention_view(
         open_image(record.path),
         frame.weights,
         shown.cells,
         {"": top},
         highest=float(tracing.attention.max()),
-        titles=(f"said so far: {said}", looks, gates),
+        titles=(f"said so far: {said}", looks, scores),
         boxes=frame.boxes,
     )
     verdict = {None: "", True: " (right)", False: " (wrong)"}[frame.right]
-    text = (
-        f"Step {step} of {len(steps)}: {frame.label}{verdict}, probability {frame.probability:.2f}; "
-        f"the mean of the gate is {gate:.2f}."
-    )
+    text = f"Step {step} of {len(steps)}: {frame.label}{verdict}, probability {frame.probability:.2f}{gate}."
     return figure, text
 
 

@@ -225,30 +225,26 @@ def targets_by_hand(
 
 
 def targets_figure(
-    weights: Sequence[Sequence[float]], *, names: Sequence[str] = NAMES, fixed: Sequence[int] = (0, 1, 2)
+    weights: Sequence[Sequence[float]], *, fixed: Sequence[int] = (0, 1, 2)
 ) -> tuple[Figure, str]:
     """What a decoder says at each step, the targets of a fixed order, PLA and MLA, and their losses.
 
-    weights: (n, n + 1), of the n labels and of all else, any scale. fixed: the fixed order, as places in `names`.
+    weights: (n, n + 1), of the n labels and of all else, any scale. fixed: the fixed order, as places in `NAMES`.
     Returns the figure and the three orders in words.
     """
     probability = step_probabilities(weights)
-    if sorted(fixed) != list(range(len(probability))) or len(names) != len(probability):
-        raise ValueError(
-            f"{len(probability)} steps need as many names and an order of all, found {list(fixed)}"
-        )
     targets, costs = targets_by_hand(probability, fixed)
-    steps, labels = [f"step {t + 1}" for t in range(len(names))], [*names, OTHER]
+    steps, labels = [f"step {t + 1}" for t in range(len(NAMES))], [*NAMES, OTHER]
     texts = {"title": "what the decoder says", "colour_label": "probability"}
     figure = alignment_view(probability, steps, labels, targets, costs, highest=1.0, **texts)
     said = ", ".join(labels[j] for j in probability.argmax(1).tolist())
     told = [
-        f"{name}: {', '.join(names[j] for j in order)} ({costs[name]:.2f})" for name, order in targets.items()
+        f"{name}: {', '.join(NAMES[j] for j in order)} ({costs[name]:.2f})" for name, order in targets.items()
     ]
     return figure, f"Said: {said}. Targets and their cost in nats: {'; '.join(told)}."
 
 
-def target_editor(*, names: Sequence[str] = NAMES, preset: str = next(iter(PRESETS))) -> View:
+def target_editor(*, preset: str = next(iter(PRESETS))) -> View:
     """Move the probabilities of three steps, and see the targets and losses of three methods.
 
     preset: one of `PRESETS`, shown at first. The weights of a step need not sum to 100: they are normalised.
@@ -260,12 +256,12 @@ def target_editor(*, names: Sequence[str] = NAMES, preset: str = next(iter(PRESE
         raise ValueError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
     sliders = [
         [slider("IntSlider", name, value=weight, max=100, step=5, layout={"width": "210px"})
-         for name, weight in zip([*names, OTHER], row, strict=True)]
+         for name, weight in zip([*NAMES, OTHER], row, strict=True)]
         for row in PRESETS[preset]
     ]  # fmt: skip
     presets = choice("Example", list(PRESETS), preset)
-    orders = itertools.permutations(range(len(names)))
-    fixed = choice("Fixed order", [(", ".join(names[j] for j in order), order) for order in orders])
+    orders = itertools.permutations(range(len(NAMES)))
+    fixed = choice("Fixed order", [(", ".join(NAMES[j] for j in order), order) for order in orders])
     # The picture depends on this one alone: an example moves twelve sliders, and is drawn once.
     weights = ipywidgets.Label(layout={"display": "none"})
 
@@ -287,7 +283,7 @@ def target_editor(*, names: Sequence[str] = NAMES, preset: str = next(iter(PRESE
     collect()
 
     def draw(weights: str, fixed: tuple[int, ...]) -> tuple[Figure, str]:
-        return targets_figure(json.loads(weights), names=names, fixed=fixed)
+        return targets_figure(json.loads(weights), fixed=fixed)
 
     rows = [[presets, fixed, weights]]
     rows += [[ipywidgets.Label(f"step {t + 1}"), *row] for t, row in enumerate(sliders)]

@@ -49,13 +49,8 @@ def label_graph(
     names: C. weights: (C, C); the diagonal is left out; the width of an arrow grows with its weight.
     order: clockwise from the top (`circle_order`); keep it while the threshold moves. kinds: name -> kind, a colour
     each. focus: a label whose arrows alone are drawn in full, the others pale.
-    Raises ValueError for names and weights that do not fit.
     """
     matrix = np.asarray(weights, dtype=float).copy()
-    if matrix.shape != (len(names), len(names)) or not len(names):
-        raise ValueError(f"{len(names)} names need weights of that size, found {matrix.shape}")
-    if focus is not None and focus not in names:
-        raise ValueError(f"there is no label {focus!r} in this graph")
     np.fill_diagonal(matrix, -np.inf)
     order = circle_order(weights) if order is None else list(order)
     place = np.argsort(order)  # of each label on the circle

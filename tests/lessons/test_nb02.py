@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from lessons import nb02 as lesson
-from reading import a_figure, drawn, texts, ticks
+from matplotlib.colors import to_hex
+from reading import bars, drawn, texts, ticks
 
 from helpers import plots
 from helpers.data.records import Box
@@ -86,60 +87,52 @@ SCORES = torch.tensor(
 
 
 @pytest.fixture
-def explorer(small_data, monkeypatch):
-    """The view of five images, and what it draws, newest last."""
-    seen: list[dict] = []
-
-    def threshold_view(image, scores, sweep, strips, **options):
-        seen.append({"image": image, "scores": scores, "sweep": sweep, "strips": strips} | options)
-        return a_figure()
-
-    monkeypatch.setattr(lesson, "threshold_view", threshold_view)
-    return lesson.threshold_explorer(small_data.train, SCORES, TRUTH, small_data.vocabulary), seen
+def explorer(small_data, quick):
+    """The view of five images; its picture holds the titles of its panels."""
+    return lesson.threshold_explorer(small_data.train, SCORES, TRUTH, small_data.vocabulary)
 
 
-def test_the_explorer_says_what_an_image_gets(explorer, quick) -> None:
-    view, seen = explorer
-    assert "this image gets: bird, cat." in view.sentence.value
-    assert list(seen[-1]["scores"]) == ["bird", "cat", "dog", "elk"]  # highest first
-    assert seen[-1]["scores"]["cat"] == (pytest.approx(0.7), True)
-    view.controls["position"].value = 5
-    assert "this image gets: no label." in view.sentence.value
-    view.controls["threshold"].value = 0.25
-    assert "At 0.25, this image gets: bird." in view.sentence.value
-    assert seen[-1]["threshold"] == 0.25
-    assert not any("Error" in text for text in [view.sentence.value])
+def test_the_explorer_says_what_an_image_gets(explorer) -> None:
+    assert "this image gets: bird, cat." in explorer.sentence.value
+    explorer.controls["position"].value = 5
+    assert "this image gets: no label." in explorer.sentence.value
+    explorer.controls["threshold"].value = 0.25
+    assert "At 0.25, this image gets: bird." in explorer.sentence.value
 
 
-def test_the_explorer_counts_one_label_and_all_of_them(explorer, quick) -> None:
-    view, seen = explorer
+def test_the_explorer_counts_one_label_and_all_of_them(explorer) -> None:
     tp, named, true = 4, 5, 6
     expected = f"precision {tp / named:.2f}, recall {tp / true:.2f}, F1 {2 * tp / (named + true):.2f}."
-    assert view.sentence.value.endswith(f"all labels: {expected}")
-    assert [text for _, text, _ in seen[-1]["strips"]["all right"]] == ["0 wrong, 0 missed"] * 2
-    assert [text for _, text, _ in seen[-1]["strips"]["most wrong"]] == [
-        "0 wrong, 1 missed",
-        "1 wrong, 0 missed",
-        "0 wrong, 1 missed",
-    ]
-    view.controls["label"].value = "bird"
-    assert view.sentence.value.endswith("bird: precision 0.67, recall 0.67, F1 0.67.")
-    strips = seen[-1]["strips"]
-    assert [(text, right) for _, text, right in strips["named"]] == [
-        ("0.90", True),
-        ("0.80", True),
-        ("0.60", False),
-    ]
-    assert [(text, right) for _, text, right in strips["missed"]] == [("0.30", False)]
-    sweep = seen[-1]["sweep"]
-    assert float(sweep.f1[49]) == pytest.approx(2 / 3) and float(sweep.recall[24]) == 1
+    assert explorer.sentence.value.endswith(f"all labels: {expected}")
+    explorer.controls["label"].value = "bird"
+    assert explorer.sentence.value.endswith("bird: precision 0.67, recall 0.67, F1 0.67.")
+    explorer.controls["label"].value = "elk"  # no image has it
+    assert explorer.sentence.value.endswith("elk: precision 0.00, recall 0.00, F1 0.00.")
 
 
-def test_a_label_that_no_image_has_can_be_explored(explorer, quick) -> None:
-    view, seen = explorer
-    view.controls["label"].value = "elk"
-    assert view.sentence.value.endswith("elk: precision 0.00, recall 0.00, F1 0.00.")
-    assert seen[-1]["strips"] == {"named": [], "missed": []}
+GREEN, RED = "#009E73", "#D55E00"
+
+
+@pytest.mark.parametrize(
+    ("label", "rows"),
+    [
+        (None, [[("0 wrong, 0 missed", GREEN)] * 2,
+                [("0 wrong, 1 missed", RED), ("1 wrong, 0 missed", RED), ("0 wrong, 1 missed", RED)]]),
+        ("bird", [[("0.90", GREEN), ("0.80", GREEN), ("0.60", RED)], [("0.30", RED)]]),
+        ("elk", [[], []]),
+    ],
+)  # fmt: skip
+def test_the_figure_shows_what_is_named_and_missed(small_data, label, rows) -> None:
+    given = small_data.train, SCORES, TRUTH, small_data.vocabulary
+    figure, _ = lesson.threshold_figure(*given, threshold=0.5, label=label)
+    assert ticks(figure, 1) == ["bird", "cat", "dog", "elk"]  # highest first
+    assert bars(figure) == pytest.approx([0.9, 0.7, 0.2, 0.1])
+    panels = [ax for ax in figure.axes[3:] if ax.images]
+    shown = [(ax.get_title(), to_hex(ax.spines["top"].get_edgecolor()).upper()) for ax in panels]
+    assert shown == [*rows[0], *rows[1]]
+    if label == "bird":
+        f1 = next(line for line in figure.axes[2].lines if line.get_label() == "F1")
+        assert float(f1.get_ydata()[49]) == pytest.approx(2 / 3)
 
 
 def test_the_explorer_draws_for_real(small_data) -> None:

@@ -20,13 +20,13 @@ GRID = (3, 4)
 
 
 @pytest.fixture
-def system():
+def system(request: pytest.FixtureRequest):
     """A small decoder with random weights, large enough to name several labels and to depend on its attention."""
     torch.manual_seed(3)
     system = build(
         "attention",
         Vocabulary(("bird", "cat", "dog", "elk", "fox")), 8, max_labels=4, hidden_size=6, attention_size=4,
-        embedding_size=3,
+        embedding_size=3, look=getattr(request, "param", "after"),
     )  # fmt: skip
     with torch.no_grad():
         for name, parameter in system.decoder.named_parameters():
@@ -58,6 +58,7 @@ def said(system, features, image: int) -> list[str]:
     return system.vocabulary.decode(decoded.tokens[0])
 
 
+@pytest.mark.parametrize("system", ["before", "after"], indirect=True)
 def test_the_stepper_says_what_greedy_search_does_at_each_step(system, records, features, quick) -> None:
     view = views.attention_stepper(views.Examples(system, records, features, GRID))
     expected = said(system, features, 0)
@@ -70,7 +71,7 @@ def test_the_stepper_says_what_greedy_search_does_at_each_step(system, records, 
         )
         pictures.add(view.picture.value)
     assert len(pictures) == len(expected)
-    assert "the mean of the gate is 0." in view.sentence.value
+    assert ("the mean of the gate is 0." in view.sentence.value) == (system.options.look == "before")
 
 
 @pytest.mark.parametrize("name", ["attention_stepper", "forcing_explorer", "attention_painter"])

@@ -175,8 +175,6 @@ def test_weights_that_do_not_fit_are_refused() -> None:
         lesson.step_probabilities([[1, 2], [3, 4]])
     with pytest.raises(ValueError, match="none negative"):
         lesson.step_probabilities([[1, -2]])
-    with pytest.raises(ValueError, match="an order of all"):
-        lesson.targets_figure(lesson.PRESETS["has no idea"], fixed=(0, 0, 1))
 
 
 def test_a_slider_moves_the_targets() -> None:

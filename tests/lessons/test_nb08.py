@@ -85,13 +85,6 @@ def test_near_labels_have_bent_arrows_that_tell_there_from_back() -> None:
     assert lesson._bend(14, 30) == lesson._bend(-14, 30) == pytest.approx(0.18), "long ones hardly"
 
 
-def test_wrong_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="5 names"):
-        lesson.label_graph(NAMES, torch.zeros(4, 4), threshold=0.4)
-    with pytest.raises(ValueError, match="no label 'moon'"):
-        lesson.label_graph(NAMES, prior(), threshold=0.4, focus="moon")
-
-
 @pytest.fixture
 def small() -> torch.Tensor:
     weights = torch.zeros(4, 4)
