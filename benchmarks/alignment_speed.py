@@ -241,7 +241,7 @@ def training_step(device: str, repeats: int, seed: int, clock: Callable[[], floa
     calls: dict[str, Callable[[], object]] = {"align": partial(align, logits, labels, lengths)}
     for name in STEPPED:
         torch.manual_seed(seed)
-        size = {"attention_size": 256} if name.startswith("attention") else {}
+        size = {"attention_size": 256, "look": "before"} if name.startswith("attention") else {}
         system = build(name, vocabulary, 1280, max_labels=5, **size).to(device).train()
 
         def step(system: torch.nn.Module = system) -> None:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from helpers.decoders.attention import active_outer, active_sum, chunks, linear, widened
 from helpers.data.batches import Features
+from helpers.decoders.attention import active_outer, active_sum, chunks, linear, widened
 from helpers.decoders.base import Decoder, State, label_embedding
 
 
@@ -135,9 +135,9 @@ class AdaptiveAttentionLSTM(Decoder):
         vectors: Tensor | None = None,
         freeze_vectors: bool = True,
         sentinel: bool = False,
-        input_dropout: float = 0.3,
-        output_dropout: float = 0.5,
-        attention_dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        output_dropout: float = 0.3,
+        attention_dropout: float = 0.3,
     ) -> None:
         super().__init__(num_labels)
         self.embedding = label_embedding(num_labels, embedding_size, vectors, freeze=freeze_vectors)

@@ -180,13 +180,30 @@ class AttendingOptions(DecoderOptions):
     heading: ClassVar[str] = "attention"
     needs_grid: ClassVar[bool] = True
     attends: ClassVar[bool] = True
+    look: str = option(
+        "after",
+        "before or after it has read its last label; sentinel: after, and it may also not look",
+        one_of("before", "after", "sentinel"),
+        basic=True,
+    )
     attention_size: int = option(512, "units of the attention", COUNT, basic=True)
     attention_dropout: float = option(0.3, "on the grid it looks at", SHARE)
     attention_dropout_per: str = option(
-        "sequence", "one mask for all steps, or one for every step", one_of("sequence", "step")
+        "sequence", "before: one mask for all steps, or one for every step", one_of("sequence", "step")
     )
     attention_penalty: float = option(0.0, "asks it to look everywhere once", NOT_NEGATIVE)
-    learn_cell: bool = option(False, "the first memory cell comes from the image too, in place of 0")
+    learn_cell: bool = option(False, "before: the first memory cell comes from the image too, in place of 0")
+
+    @property
+    def sentinel(self) -> bool:
+        """Of `AdaptiveAttentionLSTM`."""
+        return self.look == "sentinel"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, usual in (("attention_dropout_per", "sequence"), ("learn_cell", False)):
+            if self.look != "before" and getattr(self, name) != usual:
+                raise ValueError(f"{name} is of look='before', and look is {self.look!r}: leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

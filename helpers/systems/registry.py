@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from helpers.data.labels import Vocabulary
+from helpers.decoders.adaptive_attention import AdaptiveAttentionLSTM
 from helpers.decoders.attention import AttentionLSTM
 from helpers.decoders.base import Standardize
 from helpers.decoders.label_decoder import LabelDecoder
@@ -39,16 +40,16 @@ SYSTEMS = {
         "ria": (SequenceSystem, LabelLSTM),
         "cnn_rnn": (SequenceSystem, JointEmbedding),
         "sr_cnn_rnn": (SemanticRegularisation, LabelLSTM),
-        "attention": (SequenceSystem, AttentionLSTM),
-        "attention_mla": (OrderFreeSystem, AttentionLSTM),
-        "attention_pla": (OrderFreeSystem, AttentionLSTM),
+        "attention": (SequenceSystem, AdaptiveAttentionLSTM),
+        "attention_mla": (OrderFreeSystem, AdaptiveAttentionLSTM),
+        "attention_pla": (OrderFreeSystem, AdaptiveAttentionLSTM),
         "ria_mla": (OrderFreeSystem, LabelLSTM),
         "ria_pla": (OrderFreeSystem, LabelLSTM),
         "lcnet": (ScoringSystem, LabelDecoder),
         "query2label": (ScoringSystem, LabelDecoder),
         "ml_gcn": (ScoringSystem, GraphClassifier),
         "captioner": (Captioner, LabelLSTM),
-        "attention_captioner": (Captioner, AttentionLSTM),
+        "attention_captioner": (Captioner, AdaptiveAttentionLSTM),
     }.items()
 }
 
@@ -74,6 +75,8 @@ def build(
     cls = known(name)
     options = cls.of((options.plain() if options else {}) | more, what=name)
     _, system, network = SYSTEMS[name]
+    if network is AdaptiveAttentionLSTM and options.look == "before":
+        network = AttentionLSTM
     given = {
         "vocabulary": vocabulary,
         "num_labels": len(vocabulary),

@@ -31,8 +31,10 @@ def checkpoint(folder: Path, name: str, **options) -> str:
 
 
 @pytest.fixture
-def attends(tmp_path: Path) -> str:
-    return checkpoint(tmp_path, "attention", **SMALL, attention_size=4)
+def attends(tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """A decoder that looks after it has read, or as the test's parameter says."""
+    look = getattr(request, "param", "after")
+    return checkpoint(tmp_path, "attention", **SMALL, attention_size=4, look=look)
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def test_top_and_threshold(photos: Path, tmp_path: Path, capsys, attends: str) -
 def test_pictures_go_where_they_are_asked_for(attends: str, tmp_path: Path, capsys, size) -> None:
     Image.effect_noise(size, 80).save(tmp_path / "photo.jpg")
     out = tmp_path / "pictures"
-    more = ["--checkpoint", attends, "--pictures", str(out)]
+    more = ["--checkpoint", attends, "--pictures", str(out), "--top", "2"]
     assert predict.main([str(tmp_path / "photo.jpg"), *more]) == 0
     assert {path.name for path in out.iterdir()} == {"photo-labels.png"}
     assert predict.main([str(tmp_path / "photo.jpg"), *more, "--attention"]) == 0
@@ -109,6 +111,7 @@ def test_pictures_go_where_they_are_asked_for(attends: str, tmp_path: Path, caps
     assert strip.format == "PNG" and strip.width > 400
 
 
+@pytest.mark.parametrize("attends", ["before", "after", "sentinel"], indirect=True)
 def test_the_film_strip_has_the_decoders_labels_and_maps(attends: str) -> None:
     loaded = load_checkpoint(attends)
     image = Image.effect_noise((128, 128), 80).convert("RGB")

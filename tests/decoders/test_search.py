@@ -10,6 +10,7 @@ from scripted import Scripted, features, log_table
 
 from helpers.data.batches import Features
 from helpers.data.labels import sequence_lengths
+from helpers.decoders.adaptive_attention import AdaptiveAttentionLSTM
 from helpers.decoders.attention import AttentionLSTM
 from helpers.decoders.base import Decoder
 from helpers.decoders.beam import beam
@@ -304,9 +305,13 @@ def test_follow_needs_a_step(decoder: LabelLSTM) -> None:
         follow(decoder, Features(torch.randn(2, SIZE)), max_steps=0)
 
 
-@pytest.fixture
-def attending() -> AttentionLSTM:
-    return AttentionLSTM(5, 8, hidden_size=6, attention_size=4, embedding_size=3).eval()
+@pytest.fixture(params=["before", "after", "sentinel"])
+def attending(request: pytest.FixtureRequest) -> AttentionLSTM | AdaptiveAttentionLSTM:
+    """A decoder that looks at the grid before or after it has read its last label."""
+    sizes = {"hidden_size": 6, "attention_size": 4, "embedding_size": 3}
+    if request.param == "before":
+        return AttentionLSTM(5, 8, **sizes).eval()
+    return AdaptiveAttentionLSTM(5, 8, sentinel=request.param == "sentinel", **sizes).eval()
 
 
 @pytest.fixture
@@ -325,9 +330,11 @@ def test_a_free_trace_is_greedy_search(attending, one_image) -> None:
             found.probability.gather(1, found.tokens[:, None])[:, 0], decoded.step_probability[0]
         )
         torch.testing.assert_close(found.attention, decoded.attention[0])
-        assert found.gate.shape == (len(found.tokens), 8) and bool(
-            ((found.gate > 0) & (found.gate < 1)).all()
-        )
+        if isinstance(attending, AttentionLSTM):
+            assert found.gate.shape == (len(found.tokens), 8)
+            assert bool(((found.gate > 0) & (found.gate < 1)).all())
+        else:
+            assert found.gate is None
 
 
 def test_a_forced_trace_is_teacher_forcing(attending, one_image) -> None:

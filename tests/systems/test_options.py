@@ -14,7 +14,14 @@ from helpers.metrics.captions import bleu, truth
 from helpers.metrics.label_sets import multilabel_metrics
 from helpers.systems import options as all_options
 from helpers.systems.classifier import CLASSIFICATION_LOSSES
-from helpers.systems.options import OPTIONS, CnnRnnOptions, LcnetOptions, MlGcnOptions, RiaOptions
+from helpers.systems.options import (
+    OPTIONS,
+    AttentionOptions,
+    CnnRnnOptions,
+    LcnetOptions,
+    MlGcnOptions,
+    RiaOptions,
+)
 from helpers.training.config import EncoderOptions, FitOptions, RunOptions
 
 
@@ -53,6 +60,13 @@ def test_a_subclass_that_changes_a_default_keeps_the_rest() -> None:
             "output_dropout is 1.0; it must be a number at least 0 and below 1",
         ),
         (CnnRnnOptions, {"order": "first"}, "order is 'first'; it must be one of rare-first, frequent-first"),
+        (AttentionOptions, {"look": "around"}, "look is 'around'; it must be one of before, after, sentinel"),
+        (AttentionOptions, {"learn_cell": True}, "learn_cell is of look='before', and look is 'after'"),
+        (
+            AttentionOptions,
+            {"look": "sentinel", "attention_dropout_per": "step"},
+            "attention_dropout_per is of",
+        ),
         (LcnetOptions, {"heads": 3}, "3 heads cannot share 256 units evenly"),
         (LcnetOptions, {"positions": True, "hidden_size": 6, "heads": 2}, "a multiple of 4 units"),
         (LcnetOptions, {"labels_first": True}, "never use it"),

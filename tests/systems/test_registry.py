@@ -9,6 +9,8 @@ import torch
 from scripted import VOCABULARY, D, learns_by_heart, make_batch, make_system
 
 from helpers.data.batches import Features
+from helpers.decoders.adaptive_attention import AdaptiveAttentionLSTM
+from helpers.decoders.attention import AttentionLSTM
 from helpers.decoders.beam import beam
 from helpers.decoders.search import greedy
 from helpers.systems.options import OPTIONS
@@ -26,12 +28,24 @@ ELSEWHERE = {
     "prior",
     "prior_threshold",
 }
-ELSEWHERE |= {"captions", "min_count", "tokenizer", "pretrain_epochs", "teacher_forcing_epochs", "released"}
+ELSEWHERE |= {
+    "look",
+    "captions",
+    "min_count",
+    "tokenizer",
+    "pretrain_epochs",
+    "teacher_forcing_epochs",
+    "released",
+}
 
 
-@pytest.mark.parametrize("name", sorted(SYSTEMS))
-def test_every_system_learns_six_images_by_heart(name: str) -> None:
-    assert learns_by_heart(make_system(name), make_batch(), lr=RATES.get(name, 0.03))
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(name, {}) for name in sorted(SYSTEMS)]
+    + [("attention", {"look": "before"}), ("attention_pla", {"look": "sentinel"})],
+)
+def test_every_system_learns_six_images_by_heart(name: str, options: dict) -> None:
+    assert learns_by_heart(make_system(name, **options), make_batch(), lr=RATES.get(name, 0.03))
 
 
 @pytest.mark.parametrize("name", sorted(SYSTEMS))
@@ -48,10 +62,14 @@ def test_options_and_constructors_agree(name: str) -> None:
     options, system, network = SYSTEMS[name]
     assert options is OPTIONS[name]
     taken = parameters(system) + (parameters(network) if network else [])
+    if options.attends and network is AdaptiveAttentionLSTM:
+        taken += parameters(AttentionLSTM)  # for look="before"
     assert {spec.name for spec in options.specs()} - set(taken) <= ELSEWHERE
     if network is not None and name in ("ria", "cnn_rnn", "attention", "lcnet", "ml_gcn"):
         plain = options()
-        defaults = network.__init__.__kwdefaults__
+        defaults = network.__init__.__kwdefaults__ | (
+            AttentionLSTM.__init__.__kwdefaults__ if name == "attention" else {}
+        )
         for parameter, default in defaults.items():
             if hasattr(plain, parameter) and parameter != "node_features":
                 assert getattr(plain, parameter) == default, parameter
@@ -63,7 +81,14 @@ def test_options_reach_the_system() -> None:
     again = build("ria", VOCABULARY, D, plain.options, output_dropout=0.1)
     assert again.options == replace(plain.options, output_dropout=0.1)
     assert (again.decoder.output_dropout.p, plain.decoder.output_dropout.p) == (0.1, 0.3)
-    assert make_system("attention", learn_cell=True).decoder.initial_cell is not None
+    assert make_system("attention", look="before", learn_cell=True).decoder.initial_cell is not None
+    for name in ("attention", "attention_mla", "attention_pla", "attention_captioner"):
+        before, after, sentinel = (
+            make_system(name, look=look).decoder for look in ("before", "after", "sentinel")
+        )
+        assert isinstance(before, AttentionLSTM) and isinstance(after, AdaptiveAttentionLSTM)
+        assert sentinel.sentinel and not after.sentinel
+    assert OPTIONS["attention"]().look == "after"
     assert make_system("attention_pla", released=True).method == "pla_released"
     assert make_system("captioner").decoder.image_input is not None
     assert make_system("query2label").network.graph is None
