@@ -97,7 +97,8 @@ def curves(
         ax.set_xscale("log")
         ax.set_xticks(x, [f"{value:g}" for value in x])
         ax.minorticks_off()
-    figure.legend(loc="outside lower center", ncols=min(3, len(series)), frameon=False, fontsize=11)
+    across = max(1, min(3, len(series), 75 // (8 + max(map(len, series)))))
+    figure.legend(loc="outside lower center", ncols=across, frameon=False, fontsize=11)
     return figure
 
 

@@ -182,3 +182,12 @@ def test_names_until_stop() -> None:
     vocabulary = Vocabulary(("ant", "bee"))
     assert figures.until_stop(torch.tensor([1, 2, 0]), vocabulary) == ["bee", "<stop>"]
     assert figures.until_stop(torch.tensor([1, 0]), vocabulary) == ["bee", "ant"]
+
+
+def test_a_legend_of_long_names_is_not_cut() -> None:
+    figure = figures.curves(
+        {f"a name that is rather long, number {k}": [1, 2] for k in range(4)}, title="t", **AXES
+    )
+    figure.draw_without_rendering()
+    around = figure.legends[0].get_window_extent()
+    assert around.x0 >= 0 and around.x1 <= figure.bbox.width
