@@ -55,6 +55,7 @@ def checkout(tmp_path, repository) -> Checkout:
     return Checkout(tmp_path / "it's a folder", repository)
 
 
+@pytest.mark.slow
 @POSIX
 def test_it_installs_once_and_again_when_the_pins_change(checkout):
     status, calls = checkout.run()
@@ -68,6 +69,7 @@ def test_it_installs_once_and_again_when_the_pins_change(checkout):
     assert len(checkout.run()[1]) == 1 and mine.exists()
 
 
+@pytest.mark.slow
 @POSIX
 @pytest.mark.parametrize("harm", ["python", "stamp", "moved"])
 def test_a_broken_unfinished_or_moved_environment_is_made_anew(checkout, harm):
@@ -84,6 +86,7 @@ def test_a_broken_unfinished_or_moved_environment_is_made_anew(checkout, harm):
     assert status == 0 and len(calls) == 1 and not (checkout.folder / ".venv" / "mine").exists()
 
 
+@pytest.mark.slow
 @POSIX
 def test_a_failed_installation_is_tried_again(checkout):
     checkout.uv(1)
@@ -92,6 +95,7 @@ def test_a_failed_installation_is_tried_again(checkout):
     assert checkout.run()[0] == 0 and checkout.run() == (0, [])
 
 
+@pytest.mark.slow
 @POSIX
 def test_cpu_leaves_out_the_cuda_packages_and_nothing_else(checkout, repository):
     status, calls = checkout.run(CPU="1")
