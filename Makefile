@@ -61,7 +61,7 @@ bench: setup ## list the benchmarks; run one with NAME=…
 			"$$(sed -n '1s/^"""\([^"]*\).*/\1/p' "$$file")"; done; fi
 
 results: setup ## train every system over three seeds, write docs/results.md; goes on where it was killed
-	@$(RUN) -m benchmarks.results $(ARGS)
+	@$(RUN) -m benchmarks.results $(ARGS) && $(RUN) -m benchmarks.drawn_world
 
 lint: setup ## style of code and notebooks (ARGS="--fix" fixes what it can)
 	@$(RUN) -m ruff check . $(ARGS) && $(RUN) -m ruff format $(if $(findstring --fix,$(ARGS)),,--check) .
