@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from helpers.training.checkpoints import Checkpoint
 
 
+PHOTOGRAPHS = "photo_attention.safetensors"  # in data/; its card is beside it
+
+
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(Options):
     """What is labelled, by what, and where the answers go."""
@@ -35,7 +38,11 @@ class PredictOptions(Options):
         ..., "image files, folders of them, patterns such as 'a/*.jpg', or @FILE with one of these per line",
         flag="", metavar="IMAGES", basic=True,
     )  # fmt: skip
-    checkpoint: Path = option(..., "a training folder, or its checkpoint.safetensors", basic=True)
+    checkpoint: Path | None = option(
+        None,
+        "a training folder, or its checkpoint.safetensors; else the course's model for photographs",
+        basic=True,
+    )
     csv: Path | None = option(None, "write file,labels,probabilities to this CSV", metavar="FILE", basic=True)
     jsonl: Path | None = option(
         None, "write one JSON object per image to this file", metavar="FILE", basic=True
@@ -100,7 +107,7 @@ def adjust(checkpoint: Checkpoint, o: PredictOptions) -> None:
     system = checkpoint.system
     if o.attention and not checkpoint.options.attends:
         raise ValueError(
-            f"the system in {o.checkpoint} ({checkpoint.name}) has no attention to show: leave out --attention, or "
+            f"this system ({checkpoint.name}) has no attention to show: leave out --attention, or "
             "train one that has, such as attention or attention_captioner"
         )
     if isinstance(system, Captioner):
@@ -182,10 +189,10 @@ def run(o: PredictOptions) -> int:
     if o.pictures is not None:
         require_folder(o.pictures, "--pictures")
         _refuse_same_pictures(paths, o.pictures)
-    from helpers.data.files import replacing
+    from helpers.data.files import DATA, replacing
     from helpers.training.checkpoints import load_checkpoint
 
-    checkpoint = load_checkpoint(o.checkpoint, device=pick_device(o.device))
+    checkpoint = load_checkpoint(o.checkpoint or DATA / PHOTOGRAPHS, device=pick_device(o.device))
     adjust(checkpoint, o)
     columns = ["caption"] if checkpoint.options.learns == "words" else ["labels", "probabilities"]
     unreadable: list[str] = []
@@ -242,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point; errors that the user can fix are printed as one line."""
     words = sys.argv[1:] if argv is None else argv
     about = "Name the labels of images, or caption them."
-    [options] = parse(words, "predict", about, PredictOptions, usage="IMAGES --checkpoint RUN")
+    [options] = parse(words, "predict", about, PredictOptions, usage="IMAGES [--checkpoint RUN]")
     try:
         return run(options)
     except (ValueError, OSError) as error:
