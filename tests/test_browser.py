@@ -235,8 +235,8 @@ shown = lesson.Examples(system, records, Features(grid.mean(1), grid), (3, 4))
 
 
 def test_the_views_of_a_lesson_work(visit, notebook_of) -> None:
-    """Three views of a small system: what they show of a trained one is seen where the notebook is executed."""
-    views = ("attention_stepper(", "forcing_explorer(", "attention_painter(")
+    """Two views of a small system: what they show of a trained one is seen where the notebook is executed."""
+    views = ("attention_stepper(", "attention_painter(")
     here = visit(notebook_of(VIEWS, *(f"display(lesson.{view}shown))" for view in views)))
     assert here.run() == []
 
@@ -250,10 +250,9 @@ def test_the_views_of_a_lesson_work(visit, notebook_of) -> None:
     here.redrawn(cell, cell.locator(".widget-play button").first.click)
     cell.get_by_text(f"Step {steps} of {steps}").wait_for()  # the play button goes on to the end
 
-    for function, slider in (("forcing_explorer(", "Image"), ("attention_painter(", "Columns")):
-        cell = here.cell(function)
-        before, after = here.redrawn(cell, here.press(cell, slider, "ArrowRight"))
-        assert before != after, function
+    cell = here.cell("attention_painter(")
+    before, after = here.redrawn(cell, here.press(cell, "Columns", "ArrowRight"))
+    assert before != after
     assert here.problems == []
 
 

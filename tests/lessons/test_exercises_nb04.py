@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lessons.exercises import nb04 as checks
-from lessons.exercises.nb04 import check_attend, check_cell_of, check_penalty, check_points_at
+from lessons.exercises.nb04 import check_attend, check_penalty, check_points_at
 
 from helpers.decoders.attention import doubly_stochastic_penalty
 from helpers.metrics.localization import hits
@@ -18,10 +17,6 @@ def attend(keys, query, v):
 def naive_softmax(keys, query, v):
     e = ((keys + query).relu() @ v).exp()
     return e / e.sum()
-
-
-def cell_of(x, y, image_size, grid_size):
-    return checks._cell_of(x, y, image_size, grid_size)
 
 
 def points_at(weights, boxes, image_size, grid_size, *, swap=False, first=False, tolerance=0.0, least=False):
@@ -44,8 +39,6 @@ def penalty(attention, lengths, *, offset=1, power=2, reduce=torch.mean, axis=1)
 RIGHT = [
     (check_attend, attend),
     (check_attend, lambda k, q, v: torch.softmax(torch.relu(k + q[None]) @ v[:, None], 0)[:, 0]),
-    (check_cell_of, cell_of),
-    (check_cell_of, lambda x, y, s, g: y * g[0] // s[1] * g[1] + x * g[1] // s[0]),
     (check_points_at, points_at),
     (check_points_at, lambda weights, boxes, s, g: hits(boxes, s, g, tolerance=0)[weights.argmax()]),
     (check_penalty, penalty),
@@ -64,14 +57,6 @@ WRONG = [
     (check_attend, lambda k, q, v: ((k + q).relu() @ v).softmax(0).tolist(), "Return a tensor"),
     (check_attend, naive_softmax, "softmax takes care"),
     (check_attend, lambda k, q, v: ((k - q).relu() @ v).softmax(0), "For each cell"),
-    (check_cell_of, lambda x, y, s, g: int(x / s[0] * g[1]) * g[1] + int(y / s[1] * g[0]), "row by row"),
-    (check_cell_of, lambda x, y, s, g: round(y / s[1] * g[0]) * g[1] + round(x / s[0] * g[1]), "last cell"),
-    (check_cell_of, lambda x, y, s, g: int(y // 16) * 8 + int(x // 16), "400 wide"),
-    (check_cell_of, lambda x, y, s, g: int(y / s[0] * g[0]) * g[1] + int(x / s[1] * g[1]), "400 wide"),
-    (check_cell_of, lambda x, y, s, g: int(y / s[1] * g[1]) * g[0] + int(x / s[0] * g[0]), "(2, 5)"),
-    (check_cell_of, lambda x, y, s, g: int(y / s[1] * g[0]) * g[0] + int(x / s[0] * g[1]), "w is the second"),
-    (check_cell_of, lambda x, y, s, g: y / s[1] * g[0] * g[1], "whole number"),
-    (check_cell_of, lambda x, y, s, g: (int(y / s[1] * g[0]), int(x / s[0] * g[1])), "whole number"),
     (check_points_at, lambda *given: points_at(*given, swap=True), ""),
     (check_points_at, lambda *given: points_at(*given, first=True), "several boxes"),
     (check_points_at, lambda *given: points_at(*given, tolerance=0.5), ""),

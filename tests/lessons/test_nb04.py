@@ -1,17 +1,21 @@
-"""Views of an attention decoder: their values are set as a reader would set them, and what they say is read."""
+"""Spotlights, tests of maps, and views: values are set as a reader would set them, and what they say is read."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from helpers.data.batches import Features
+from helpers.data.images import Preprocessing
 from helpers.data.labels import Vocabulary
 from helpers.data.records import Box, Record
-from helpers.decoders.search import greedy, trace
+from helpers.decoders.search import Decoded, greedy, trace
 from helpers.systems.registry import build
 
 ipywidgets = pytest.importorskip("ipywidgets")
@@ -71,10 +75,9 @@ def test_the_stepper_says_what_greedy_search_does_at_each_step(system, records, 
         )
         pictures.add(view.picture.value)
     assert len(pictures) == len(expected)
-    assert ("the mean of the gate is 0." in view.sentence.value) == (system.options.look == "before")
 
 
-@pytest.mark.parametrize("name", ["attention_stepper", "forcing_explorer", "attention_painter"])
+@pytest.mark.parametrize("name", ["attention_stepper", "attention_painter"])
 def test_views_draw_for_real(system, records, features, name) -> None:
     view = getattr(views, name)(views.Examples(system, records, features, GRID))
     picture = bytes(view.picture.value)
@@ -100,26 +103,6 @@ def test_a_step_after_the_last_shows_the_last(system, records, features) -> None
     assert text.startswith(f"Step {length} of {length}")
 
 
-def test_forcing_shows_both_and_follows_the_choice(system, records, features, quick) -> None:
-    frequency = torch.tensor([9, 2, 3, 1, 1])
-    view = views.forcing_explorer(views.Examples(system, records, features, GRID), frequency=frequency)
-    free = f"Free running it says {', '.join(said(system, features, 0))}. Fed ".replace("<", "&lt;").replace(
-        ">", "&gt;"
-    )
-    assert view.sentence.value.startswith(free + "&lt;start&gt;, cat, bird, it says")
-    view.controls["order"].value = "frequent-first"
-    assert "&lt;start&gt;, bird, cat, it says" in view.sentence.value
-    before = view.picture.value
-    view.controls["first"].value = "elk"
-    assert view.sentence.value.startswith(free) and "&lt;start&gt;, elk, bird, cat, it" in view.sentence.value
-    assert view.picture.value != before
-    view.controls["image"].value = 2  # without labels
-    view.controls["first"].value = None
-    assert "Fed &lt;start&gt;, it says" in view.sentence.value
-    unordered = views.forcing_explorer(views.Examples(system, records, features, GRID))
-    assert set(unordered.controls["order"].options) == {"alphabetical", "given"}
-
-
 def test_painting_changes_the_next_label_as_the_decoder_says(system, records, features, quick) -> None:
     view = views.attention_painter(views.Examples(system, records, features, GRID))
     view.controls["step"].value = 2
@@ -137,9 +120,81 @@ def test_painting_changes_the_next_label_as_the_decoder_says(system, records, fe
     assert f"with the painted attention {name} ({p:.2f})" in view.sentence.value
 
 
-@pytest.mark.parametrize(
-    ("rows", "columns"), [((0, 1), (1, 1)), ((1, 4), (1, 1)), ((1, 1), (3, 2)), ((1, 1), (5, 5))]
-)
-def test_cells_off_the_grid_are_refused(system, records, features, rows, columns) -> None:
-    with pytest.raises(ValueError, match="grid of 3 x 4 cells"):
-        views.painted_figure(views.Examples(system, records, features, GRID), rows=rows, columns=columns)
+def test_a_spotlight_shows_what_is_attended_and_fades_the_rest() -> None:
+    _, axes = views.new_figure(size=(3, 3))
+    image = Image.new("RGB", (40, 30), (200, 0, 0))
+    views.draw_spotlight(axes[0, 0], image, torch.eye(12)[5], GRID, boxes=[Box("cat", 2, 2, 9, 9)])
+    shown = axes[0, 0].images[0].get_array()  # (30, 40, 3)
+    inside = shown[10:20, 10:20]  # cell 5: row 2, column 2 of 3 x 4
+    assert inside[..., 0].min() > 0.78 and inside[..., 1:].max() == 0, "in colour"
+    shown[10:20, 10:20] = shown[0, 0]
+    assert (shown == shown[0, 0]).all() and float(np.ptp(shown[0, 0])) == 0, "one grey elsewhere"
+    assert len(axes[0, 0].patches) == 2, "the box has a white and a black outline"
+
+
+def test_the_scale_of_spotlights_marks_equal_weights() -> None:
+    figure, axes = views.new_figure(size=(3, 3))
+    views.spotlight_bar(figure, [axes[0, 0]], GRID)
+    assert [tick.get_text() for tick in figure.axes[1].get_yticklabels()] == ["0", "1/12", "0.25"]
+
+
+def test_what_is_hidden_is_a_rectangle_around_a_place() -> None:
+    covered = views.hidden(
+        torch.ones(3, 8, 8), (0.5, 0.0), (0.5, 0.5)
+    )  # half of the height, cut off at the left
+    assert (covered == 0).nonzero()[:, 1:].unique(dim=0).tolist() == [
+        [y, x] for y in range(2, 6) for x in range(2)
+    ]
+
+
+@pytest.fixture
+def seen(system, features) -> views.Seen:
+    """The features of the three images, with an encoder that sees the mean colour of 3 x 4 parts."""
+
+    def encoder(images):
+        grid = torch.nn.functional.adaptive_avg_pool2d(images, GRID).flatten(2).transpose(1, 2)  # (B, 12, 3)
+        grid = torch.cat([grid, grid, grid[..., :2]], 2)
+        return Features(grid.mean(1), grid)
+
+    encoder.grid_size, encoder.preprocessing = GRID, Preprocessing(24, (0.5,) * 3, (0.5,) * 3)
+    return views.Seen(encoder, (), features, torch.zeros(3, 5, dtype=torch.bool))
+
+
+@pytest.fixture
+def data(system, records):
+    return SimpleNamespace(vocabulary=system.vocabulary, test=records)
+
+
+def test_only_the_cells_of_a_hidden_thing_change_where_cells_are_local(seen, records) -> None:
+    Image.new("RGB", (40, 30), (250, 0, 0)).save(records[2].path)
+    changes = views.cell_changes(records[2], "dog", seen.encoder)
+    assert changes.view(GRID)[:, 2:].sum() == 0 and float(changes[0]) > 0
+    torch.testing.assert_close(float(changes.sum()), 1.0)
+
+
+def test_what_is_forgotten_is_a_share_per_hidden_piece(system, seen, data) -> None:
+    decoded = views.decode(system, seen)
+    dogs = decoded.tokens.clone().index_fill_(1, torch.tensor([0]), 2)  # it names a dog in every image
+    decoded = replace(decoded, tokens=dogs, lengths=torch.ones(3, dtype=torch.int64))
+    shares = views.forgotten(system, seen, data, decoded, every=1)
+    assert list(shares) == ["hide anywhere", "hide where it looks", "hide its box"]
+    assert all(0 <= share <= 1 for share in shares.values())
+
+
+def test_grad_cam_has_a_map_for_each_named_label(system, seen, data) -> None:
+    decoded = views.decode(system, seen)
+    looks = views.grad_cam_looks(system, seen, data, decoded)
+    named = {(i, name) for i in range(3) for name in said(system, seen.test, i) if name != "<stop>"}
+    assert {(look.image, look.label) for look in looks} == named
+    assert all(look.weights.shape == (12,) and float(look.weights.min()) >= 0 for look in looks)
+
+
+def test_the_sentinel_is_averaged_by_kind_of_label() -> None:
+    vocabulary = Vocabulary(("dog", "holding", "night"))
+    attention = torch.full((1, 4, 2), 0.5)
+    attention[0, 1] *= 0.6
+    attention[0, 2] *= 0.2
+    decoded = Decoded(torch.tensor([[0, 1, 2, 3]]), torch.tensor([3]), None, None, attention)
+    record = Record(Path("a.png"), ("dog", "holding", "night"))
+    found = views.sentinel_by_kind(decoded, SimpleNamespace(vocabulary=vocabulary, test=[record]))
+    assert found == pytest.approx([0, 0.4, 0.8])

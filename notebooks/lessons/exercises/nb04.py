@@ -9,21 +9,21 @@ from torch import Tensor
 
 from helpers.data.records import Box
 from helpers.decoders.attention import doubly_stochastic_penalty
-from helpers.metrics.localization import GridSize, hits
+from helpers.metrics.localization import hits
 from lessons.checks import ask, exercise
 
 
-@exercise("Exercise 1: additive attention")
+@exercise("Exercise 2: additive attention")
 def check_attend(answer: Any) -> str:
-    """`attend(keys (L, A), query (A,), v (A,)) -> weights (L,)` that sum to 1."""
+    """`attend(keys (L, A), query (A,), w (A,)) -> weights (L,)` that sum to 1."""
     generator = torch.Generator().manual_seed(0)
     for cells, size, scale in ((5, 4, 1.0), (3, 3, 1.0), (4, 2, 300.0)):
-        keys, query, v = (
+        keys, query, w = (
             scale**0.5 * torch.randn(n, generator=generator) for n in ((cells, size), (size,), (size,))
         )
-        energy = (keys + query).relu() @ v
+        energy = (keys + query).relu() @ w
         expected = energy.softmax(0)
-        call = ask(answer, keys=keys, query=query, v=v)
+        call = ask(answer, keys=keys, query=query, w=w)
         call.check_form(expected, "Return a tensor.")
         hint = f"One weight for each of the {cells} cells: a tensor of shape ({cells},)."
         call.expect(call.value.shape == expected.shape, expected=expected, hint=hint)
@@ -32,47 +32,21 @@ def check_attend(answer: Any) -> str:
         slips = {
             "These are the energies. The weights are their softmax.": energy,
             "The energies go through softmax over the cells, not through a sigmoid each.": energy.sigmoid(),
-            "There is a ReLU around key + query, before the product with v.": ((keys + query) @ v).softmax(0),
-            "The ReLU goes around key + query, not around the energies.": ((keys + query) @ v).relu().softmax(0),
+            "There is a ReLU around key + query, before the product with w.": ((keys + query) @ w).softmax(0),
+            "The ReLU goes around key + query, not around the energies.": ((keys + query) @ w).relu().softmax(0),
             "Energies are not weights yet: dividing by their sum does not make them positive.": energy / energy.sum(),
             "This is dot-product attention. The additive one adds key and query.": (keys @ query).softmax(0),
-            "This has a tanh (as Bahdanau et al. had). Here it is a ReLU.": ((keys + query).tanh() @ v).softmax(0),
+            "This has a tanh (as Bahdanau et al. had). Here it is a ReLU.": ((keys + query).tanh() @ w).softmax(0),
         }  # fmt: skip
         total = float(call.value.sum())
-        hint = "For each cell: v times ReLU(key + query); then softmax over the cells."
+        hint = "For each cell: w times ReLU(key + query); then softmax over the cells."
         if abs(total - 1) >= 1e-4:
             hint = "The weights of an image sum to 1, and each is positive."
         call.compare(expected, slips=slips, hint=hint, tolerance=1e-5)
     return "One energy per cell, and softmax shares out the whole."
 
 
-def _cell_of(x: float, y: float, image_size: tuple[int, int], grid_size: GridSize) -> int:
-    (width, height), (h, w) = image_size, grid_size
-    return int(y / height * h) * w + int(x / width * w)
-
-
-@exercise("Exercise 2: the cell under a pixel")
-def check_cell_of(answer: Any) -> str:
-    """`cell_of(x, y, image_size (width, height), grid_size (h, w)) -> index of the cell`, 0 to L - 1."""
-    cases = [
-        (0, 0, (128, 128), (8, 8), "The pixel at the top left lies in cell 0."),
-        (127, 127, (128, 128), (8, 8), "The last pixel lies in the last cell, L - 1."),
-        (100, 10, (128, 128), (8, 8), "Cells count row by row: index = row * w + column, row from y, column from x."),
-        (20, 70, (128, 128), (8, 8), "Cells count row by row: index = row * w + column, row from y, column from x."),
-        (15, 0, (128, 128), (8, 8), "A cell begins at its left edge: 15 of 16 pixels are still cell 0. Do not round."),
-        (300, 50, (400, 100), (8, 8), "This image is 400 wide and 100 high: the grid covers it all, x by the width."),
-        (50, 300, (100, 400), (8, 8), "This image is 100 wide and 400 high: y is a share of the height."),
-        (150, 60, (200, 100), (2, 5), "A grid (h, w) = (2, 5): row * w + column, w is the second number, and x is shared out among w columns."),
-        (10, 90, (100, 100), (4, 7), "A grid (h, w) = (4, 7): row * w + column, and w is the second number."),
-    ]  # fmt: skip
-    for x, y, image_size, grid_size, hint in cases:
-        expected = _cell_of(x, y, image_size, grid_size)
-        call = ask(answer, x=x, y=y, image_size=image_size, grid_size=grid_size)
-        call.compare(expected, form="Return one whole number: int(…) cuts off.", hint=hint)
-    return "The grid stretches over any image; no size is built in."
-
-
-@exercise("Exercise 3: the pointing game")
+@exercise("Exercise 3: the strict pointing game")
 def check_points_at(answer: Any) -> str:
     """`points_at(weights (L,), boxes, image_size, grid_size) -> bool`: centre of the largest cell in a box."""
     first, second = Box("sun", 10, 10, 30, 20), Box("sun", 150, 60, 40, 35)
