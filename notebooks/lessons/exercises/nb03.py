@@ -77,7 +77,7 @@ def _wrong_lstm_steps(
     }  # fmt: skip
 
 
-@exercise("Exercise 2: greedy decoding")
+@exercise("Exercise 3: greedy decoding")
 def check_greedy(answer: Any) -> str:
     """`decode(step, state, start, stop, max_labels) -> list of ids`, best label first, none twice.
 
@@ -159,7 +159,7 @@ _GREEDY_CASES: list[tuple[dict[tuple[int, ...], list[float]], int, str]] = [
 ]  # fmt: skip
 
 
-@exercise("Exercise 3: the masked loss")
+@exercise("Exercise 2: the masked loss")
 def check_sequence_loss(answer: Any) -> str:
     """`loss(logits (B, T, V), targets (B, T), lengths (B,)) -> scalar`, mean over labels and one stop."""
     generator = torch.Generator().manual_seed(0)
