@@ -87,8 +87,10 @@ ROWS = {
     "bce, linear": LINEAR,
     "bce, hidden 256": LINEAR.but(hidden_size=256, ema_decay=0.99),
     "ria, rare-first": RIA,
+    "attention before, rare-first": ATTENTION.but(look="before"),
     "attention after, rare-first": ATTENTION,
-    # Without an order it gains from twice the epochs; with one it does not.
+    # Without an order they gain from twice the epochs; with one they do not.
+    "attention after, PLA": ATTENTION.but(system="attention_pla", epochs=60),
     "attention sentinel, PLA": ATTENTION.but(system="attention_pla", look="sentinel", epochs=60),
     "bce, linear, mixed features": LINEAR.but(backbone="scenes_cnn_mixed"),
     "attention after, rare-first, mixed features": ATTENTION.but(backbone="scenes_cnn_mixed"),
