@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import getpid
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -24,7 +25,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{getpid()}.tmp")
+    temporary = path.with_name(
+        f".{path.name}.{getpid()}.{get_ident()}.tmp"
+    )  # threads may write the same file
     try:
         temporary.touch()
         mode = temporary.stat().st_mode & 0o777  # as the umask has it, which can only be asked by changing it

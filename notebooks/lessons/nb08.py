@@ -1,199 +1,204 @@
-"""Figures and views of notebook 08: the label graph at any threshold, and where each label looks."""
+"""Figures and the view of notebook 08: how an image can enter a decoder, and what concepts make it say."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Patch
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import squareform
 from torch import Tensor
 
+from helpers.data.batches import Features
 from helpers.data.images import open_image
-from helpers.encoders.crops import on_image
-from helpers.plots import GREY, PALETTE, new_figure
-from lessons.figures import attention_view
-from lessons.views import Examples, View, choice, figure_view, image_slider, slider
+from helpers.data.labels import START_NAME, STOP_NAME, Vocabulary
+from helpers.data.records import Record
+from helpers.decoders.base import Decoder
+from helpers.decoders.search import greedy
+from helpers.plots import PALETTE, draw_bars, draw_image, new_figure
+from lessons.figures import CHOSEN, STARTS, TOKEN, arrow, box, draw_sequences, until_stop
+from lessons.views import View, choice, edits_by_hand, figure_view, image_slider, slider
+
+IMAGE, PLAIN = "#f6cf9c", "#f4f4f4"
+WAY = {"colour": PALETTE[3], "width": 3}  # arrows of the image's way in
 
 
-def circle_order(weights: Tensor) -> list[int]:
-    """The labels 0..C-1 in an order in which those with heavy arrows (C, C) are neighbours.
+def four_ways(image: Any, labels: Sequence[str], sizes: Mapping[str, int]) -> Figure:
+    """The four ways of an image into a decoder, side by side, each unrolled over the same labels.
 
-    Average-linkage clustering with optimal leaf order (Bar-Joseph et al., Bioinformatics 2001): it does not depend on
-    chance, and short arrows cross less.
+    labels: those of the image, in the order in which they are to be said, without `<stop>`; one or two.
+    sizes: what D, H, E and C are, for the shapes beside the arrows.
     """
-    near = np.asarray(weights, dtype=float)
-    if len(near) < 3:
-        return list(range(len(near)))
-    near = np.maximum(near, near.T)
-    far = near.max() - near
-    np.fill_diagonal(far, 0.0)
-    return leaves_list(linkage(squareform(far, checks=False), "average", optimal_ordering=True)).tolist()
+    figure, axes = new_figure(2, 3, size=(13, 7.2), width_ratios=(0.62, 1, 1))
+    draw_image(axes[0, 0], image, "the image")
+    legend = axes[1, 0]
+    legend.set_axis_off()
+    shapes = [
+        f"pooled feature $v$: {sizes['D']} (D)",
+        f"LSTM state $h$: {sizes['H']} (H)",
+        f"label embedding: {sizes['E']} (E)",
+        f"concepts $p$: {sizes['C']} (C)",
+    ]
+    legend.text(0, 0.98, "\n\n".join(shapes), fontsize=12, va="top")
+    legend.plot([0, 0.14], [0.3, 0.3], color=WAY["colour"], lw=WAY["width"])
+    legend.text(0.2, 0.3, "the way of the image", fontsize=12, va="center")
+    legend.set(xlim=(0, 1), ylim=(0, 1))
 
+    ax = axes[0, 1]
+    _unrolled(ax, labels, "1 · as the first state (RIA)", start="$h_0$")
+    box(ax, -1.3, 0, 0.6, 0.6, "$v$", IMAGE)
+    arrow(ax, (-1.0, 0), (-0.31, 0), **WAY)
 
-def label_graph(
-    names: Sequence[str],
-    weights: Tensor,
-    *,
-    threshold: float,
-    title: str = "",
-    order: Sequence[int] | None = None,
-    kinds: Mapping[str, str] | None = None,
-    focus: str | None = None,
-) -> Figure:
-    """Labels on a circle, and an arrow i -> j for each weights[i, j] of at least the threshold.
+    ax = axes[0, 2]
+    _unrolled(ax, labels, "2 · as the first input (HybridNet)", start="$h_0, c_0$")
+    box(ax, -1.3, -0.95, 0.6, 0.42, "$v$", IMAGE)
+    box(ax, -1.3, 0, 0.6, 0.6, "LSTM", TOKEN)
+    arrow(ax, (-1.3, -0.74), (-1.3, -0.31), **WAY)
+    arrow(ax, (-1.0, 0), (-0.31, 0))
 
-    names: C. weights: (C, C); the diagonal is left out; the width of an arrow grows with its weight.
-    order: clockwise from the top (`circle_order`); keep it while the threshold moves. kinds: name -> kind, a colour
-    each. focus: a label whose arrows alone are drawn in full, the others pale.
-    """
-    matrix = np.asarray(weights, dtype=float).copy()
-    np.fill_diagonal(matrix, -np.inf)
-    order = circle_order(weights) if order is None else list(order)
-    place = np.argsort(order)  # of each label on the circle
-    angle = np.pi / 2 - 2 * np.pi * place / len(names)
-    at = np.stack([np.cos(angle), np.sin(angle)], axis=1)  # (C, 2)
-    figure, axes = new_figure(size=(7.6, 7.4))
-    ax = axes[0, 0]
-    edges = np.argwhere(matrix >= threshold).tolist()
-    linked = {k for edge in edges for k in edge}
-    top = max((matrix[i, j] for i, j in edges), default=1.0)
-    for i, j in edges:
-        shown = focus is None or focus in (names[i], names[j])
-        style = {"color": PALETTE[0], "alpha": 0.85, "zorder": 2}
-        if not shown:
-            style = {"color": GREY, "alpha": 0.2, "zorder": 1}
-        style["linewidth"] = 0.6 + 2.2 * (matrix[i, j] / top if top > 0 else 1.0)
-        style |= {"arrowstyle": "-|>", "mutation_scale": 13, "shrinkA": 5, "shrinkB": 7}
-        bend = f"arc3,rad={_bend(int(place[j] - place[i]), len(names)):.3f}"
-        ax.add_patch(FancyArrowPatch(tuple(at[i]), tuple(at[j]), connectionstyle=bend, **style))
-    groups = list(dict.fromkeys(kinds.values())) if kinds else []
-    colours = dict(zip(groups, PALETTE[1:], strict=False))
-    for k, name in enumerate(names):
-        colour = colours[kinds[name]] if kinds and name in kinds else PALETTE[1]
-        face = colour if k in linked else "white"
-        ax.scatter(*at[k], s=90, color=face, edgecolor=colour, linewidth=2, zorder=3)
-        degrees = float(np.degrees(angle[k])) % 360
-        left = 90 < degrees < 270
-        style = {"rotation": degrees - 180 if left else degrees, "ha": "right" if left else "left"}
-        style["fontweight"] = "bold" if name == focus else "normal"
-        ax.text(*(at[k] * 1.06), name, fontsize=12, va="center", rotation_mode="anchor", **style)
-    ax.set(xlim=(-1.42, 1.42), ylim=(-1.42, 1.42), title=title, aspect="equal")
-    ax.set_axis_off()
-    if colours:
-        handles = [Patch(color=colour, label=group) for group, colour in colours.items()]
-        legend = {"frameon": False, "loc": "outside lower center", "fontsize": 12}
-        figure.legend(handles=handles, ncols=len(handles), **legend)
+    _at_the_output(axes[1, 1], labels)
+
+    ax = axes[1, 2]
+    _unrolled(ax, labels, "4 · as concepts (SR-CNN-RNN)", start="$h_0$")
+    box(ax, -1.3, 1.3, 0.6, 0.6, "$v$", IMAGE)
+    box(ax, -1.3, 0, 0.6, 0.6, "$p$", CHOSEN)
+    arrow(ax, (-1.3, 1.0), (-1.3, 0.32), **WAY)
+    arrow(ax, (-1.0, 0), (-0.31, 0), **WAY)
+    ax.text(-1.24, 0.66, "σ, own loss", fontsize=12, va="center")
     return figure
 
 
-def _bend(steps: int, count: int) -> float:
-    """How much an arrow over so many steps clockwise of `count` is bent, as `arc3` takes it.
+def _unrolled(ax: Axes, labels: Sequence[str], title: str, *, start: str = "", joint: bool = False) -> None:
+    """The unrolled decoder that the four have in common; start: what is written at the arrow into its first step."""
+    top = 2.05 if joint else 1.1
+    for x, (read, said) in enumerate(zip([START_NAME, *labels], [*labels, STOP_NAME], strict=True)):
+        box(ax, x, 0, 0.6, 0.6, "LSTM", TOKEN)
+        box(ax, x, -0.95, 0.9, 0.42, read, PLAIN)
+        box(ax, x, top, 0.9, 0.42, said, PLAIN)
+        arrow(ax, (x, -0.74), (x, -0.32))
+        arrow(ax, (x, 0.3), (x, 0.66 if joint else top - 0.22))
+        if x:
+            arrow(ax, (x - 0.7, 0), (x - 0.31, 0))
+    if start:
+        ax.text(-0.66, 0.12, start, fontsize=12, ha="center", va="bottom")
+    ax.set(title=title, xlim=(-1.75, 2.6), ylim=(-1.3, 2.4 if joint else 1.75))
+    ax.set_axis_off()
 
-    Arrows between labels that are near each other bend inwards, clear of the labels between them, and there and back by
-    different amounts; long ones hardly.
-    """
-    steps = steps % count
-    clockwise = steps <= count / 2
-    near = max(0.0, 1 - (min(steps, count - steps) - 1) / (count / 4))
-    return 0.18 + 0.75 * near if clockwise else 0.18 - 0.55 * near
+
+def _at_the_output(ax: Axes, labels: Sequence[str]) -> None:
+    _unrolled(ax, labels, "3 · at the output of every step (CNN-RNN)", joint=True)
+    rail, aside = 1.5, 0.2  # the arrows of the image come down beside those that go up from x_t
+    box(ax, -1.3, rail, 0.6, 0.6, "$v$", IMAGE)
+    # A line past all steps, and down from it: every x_t gets the same vector, and none hands it on to the next.
+    style = {"lw": WAY["width"], "solid_capstyle": "round", "zorder": 0}
+    ax.plot([-1.0, len(labels) - aside], [rail, rail], color=WAY["colour"], **style)
+    for t in range(len(labels) + 1):
+        box(ax, t, 0.9, 0.62, 0.46, f"$x_{t + 1}$", STARTS)
+        arrow(ax, (t, 1.14), (t, 1.83))
+        arrow(ax, (t - aside, rail), (t - aside, 1.13), **WAY)
+    ax.text(-0.66, rail + 0.1, "$U_I v$", fontsize=12, ha="center", va="bottom")
+    ax.text(-1.6, 0, "starts from 0", fontsize=12, va="center")
+    arrow(ax, (-0.58, 0), (-0.31, 0))
 
 
-def graph_figure(
+def concept_view(
+    image: Any,
     names: Sequence[str],
-    prior: Tensor,
+    before: Sequence[float],
+    after: Sequence[float],
+    paths: Mapping[str, Sequence[tuple[str, bool]]],
     *,
-    threshold: float,
-    focus: str | None = None,
-    order: Sequence[int] | None = None,
-    kinds: Mapping[str, str] | None = None,
-) -> tuple[Figure, str]:
-    """The arrows i -> j with prior[i, j] = P(j | i) of at least the threshold, and a sentence; see `label_graph`."""
-    title = f"arrows: P(to | from) of at least {threshold:g}"
-    options = {"title": title, "focus": focus, "order": order, "kinds": kinds}
-    figure = label_graph(names, prior, threshold=threshold, **options)
-    edges = (prior >= threshold).fill_diagonal_(False)
-    linked = (edges | edges.T).any(0).tolist()
-    alone = [name for name, has_arrow in zip(names, linked, strict=True) if not has_arrow]
-    count = int(edges.sum())
-    text = f"{count} arrow{'' if count == 1 else 's'}; without any: {', '.join(alone) or 'none'}."
-    if focus is not None:
-        k = list(names).index(focus)
-        out = [f"{names[j]} ({float(prior[k, j]):.2f})" for j in edges[k].nonzero().flatten().tolist()]
-        into = [f"{names[i]} ({float(prior[i, k]):.2f})" for i in edges[:, k].nonzero().flatten().tolist()]
-        text += f" Arrows from {focus}: {', '.join(out) or 'none'}."
-        text += f" Arrows to {focus}: {', '.join(into) or 'none'}."
-    return figure, text
+    most: int = 9,
+) -> Figure:
+    """An image, its most probable concepts with those changed by hand, and what is decoded.
 
-
-def graph_explorer(
-    names: Sequence[str], prior: Tensor, *, threshold: float = 0.4, kinds: Mapping[str, str] | None = None
-) -> View:
-    """Move the threshold of the label graph, and pick out a label; arguments as in `graph_figure`."""
-    order = circle_order(prior)
-    level = slider("FloatSlider", "Threshold", value=threshold, min=0.05, max=1.0, step=0.05)
-    focus = choice("Label", [("all labels", None), *((name, name) for name in sorted(names))])
-
-    def draw(threshold: float, focus: str | None) -> tuple[Figure, str]:
-        return graph_figure(names, prior, threshold=threshold, focus=focus, order=order, kinds=kinds)
-
-    return figure_view(draw, {"threshold": level, "focus": focus}, rows=[[level, focus]])
-
-
-def look_figure(
-    shown: Examples,
-    *,
-    image: int = 0,
-    label: str,
-    crops: int = 0,
-    bars: int = 6,
-) -> tuple[Figure, str]:
-    """Where one label looks in an image, and the labels with the highest scores.
-
-    shown: the system has a `LabelDecoder`; its cells are those of one view of the encoder. crops: its level. Returns the
-    figure and a sentence.
+    names, before, after: C labels, their probabilities, and those that the decoder is given; where the two differ, both
+        are drawn and "(set)" follows the name. most: concepts drawn, changed ones in any case. paths: see
+        `draw_sequences`.
     """
-    vocabulary, record, cells = shown.system.vocabulary, shown.records[image], shown.cells
-    names, k = vocabulary.labels, vocabulary.encode([label])[0]
-    with torch.inference_mode():
-        look = shown.system.network.attend(shown.one(image))
-    scores, tokens = look.logits[0].float().sigmoid().cpu(), look.attention[0, k].float().cpu()
-    picture = on_image(tokens, crops, cells)  # (h * level, w * level)
-    best = scores.argsort(descending=True, stable=True)[:bars].tolist()
-    listed = best if k in best else [*best[:-1], k]
-    figure = attention_view(
-        open_image(record.path),
-        picture.flatten(),
-        tuple(picture.shape),
-        {"": {names[i]: float(scores[i]) for i in listed}},
-        highest=float(picture.max()),
-        titles=(", ".join(record.labels), f"{label} looks here", "highest scores"),
-        value="score",
-        boxes=[box for box in record.boxes if box.label == label],
-    )
-    present = "" if label in record.labels else "not "
-    text = f"{label} is {present}in the picture; its score is {float(scores[k]):.2f}. "
-    text += f"Its largest weight is {float(tokens.max()):.2f}, equal ones would be {1 / len(tokens):.3f}."
-    if crops:
-        whole = float(tokens[-cells[0] * cells[1] :].sum())
-        text += f" {whole:.0%} of its attention is on the whole view, the rest on tiles."
-    return figure, text
+    own, given = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
+    changed, higher = own != given, np.maximum(own, given)
+    chosen = np.argsort(-(2 * changed + higher), kind="stable")[: max(most, changed.sum())]
+    chosen = chosen[np.argsort(-higher[chosen], kind="stable")]
+    figure, axes = new_figure(1, 3, size=(12, 4.6), width_ratios=(1.05, 1, 0.42 + 0.5 * len(paths)))
+    draw_image(axes[0, 0], image)
+    labels = [names[c] + (" (set)" if changed[c] else "") for c in chosen]
+    series = {"own": own[chosen]}
+    if changed.any():
+        series["set by hand"] = np.where(changed, given, np.nan)[chosen]
+    draw_bars(axes[0, 1], labels, series, colours=(PALETTE[5], PALETTE[4]), share=True)
+    axes[0, 1].set(xlabel="probability (hatched: set by hand)", title="what the decoder is given")
+    draw_sequences(axes[0, 2], paths)
+    return figure
 
 
-def look_explorer(
-    shown: Examples,
+def concept_figure(
+    decoder: Decoder,
+    concepts: Tensor,
+    changed: dict[int, float],
+    record: Record,
+    vocabulary: Vocabulary,
     *,
-    image: int = 0,
-    crops: int = 0,
+    max_labels: int,
+) -> tuple[Figure, str]:
+    """What a decoder says of an image from its concepts, and from these with some set by hand.
+
+    decoder: in eval mode. concepts: (C,) float32 in 0..1. changed: label id -> probability. max_labels: labels named at
+    most. Returns the figure and a sentence.
+    """
+    given = concepts.clone()
+    for label, value in changed.items():
+        given[label] = value
+    own, mine = (
+        until_stop(greedy(decoder, Features(p[None]), max_steps=max_labels + 1).tokens[0], vocabulary)
+        for p in (concepts, given)
+    )
+    paths = {"from its own concepts": [(name, False) for name in own]}
+    text = f"True labels: {', '.join(record.labels) or 'none'}. From its own concepts: {', '.join(own)}."
+    if changed:
+        paths["from yours (new: *)"] = [(name, name not in own) for name in mine]
+        text += f" With {_told(changed, vocabulary)}: {', '.join(mine)}."
+    image, names = open_image(record.path), vocabulary.labels
+    return concept_view(image, names, concepts.tolist(), given.tolist(), paths), text
+
+
+def _told(changed: Mapping[int, float], vocabulary: Vocabulary) -> str:
+    return ", ".join(f"{vocabulary.labels[label]} = {p:.2f}" for label, p in sorted(changed.items()))
+
+
+def concept_switches(
+    decoder: Decoder,
+    concepts: Tensor,
+    records: Sequence[Record],
+    vocabulary: Vocabulary,
+    *,
+    max_labels: int,
 ) -> View:
-    """Choose an image and a label, and see where the label looks, present or not; see `look_figure`."""
-    position, names = image_slider(len(shown.records), image), sorted(shown.system.vocabulary.labels)
-    label = choice("Label", names, next(iter(shown.records[image].labels), None))
+    """Turn the concepts of an image up and down and see what the decoder says then.
 
-    def draw(image: int, label: str) -> tuple[Figure, str]:
-        return look_figure(shown, image=image - 1, label=label, crops=crops)
+    concepts: (B, C) float32 in 0..1, of the B images `records`. max_labels: labels named at most. Labels that are said
+    only with the reader's concepts have a star.
+    """
+    image = image_slider(len(records))
+    concept = choice("Concept", [(name, i) for i, name in enumerate(vocabulary.labels)])
+    value = slider("FloatSlider", "Probability", min=0, max=1, step=0.01)
 
-    return figure_view(draw, {"image": position, "label": label}, rows=[[position, label]])
+    def own(label: int) -> float:
+        return round(float(concepts[image.value - 1, label]), 2)
+
+    def tell(changed: dict[int, float]) -> str:
+        told = _told(changed, vocabulary)
+        return f"You set {told}." if changed else "The concepts are the image's own."
+
+    edits = edits_by_hand(concept, value, own=own, tell=tell, image=image)
+
+    def draw(image: int, chosen: str) -> tuple[Figure, str]:
+        given = decoder, concepts[image - 1], edits.values, records[image - 1], vocabulary
+        return concept_figure(*given, max_labels=max_labels)
+
+    controls = {"image": image, "chosen": edits.chosen}
+    view = figure_view(draw, controls, rows=[[image, edits.again], [concept, value], [edits.chosen]])
+    view.controls |= {"concept": concept, "value": value}
+    view.again = edits.again
+    return view

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from lessons.nb06 import TABLES, as_html, results_browser
+from lessons.nb07 import TABLES, as_html, results_browser
 
 from helpers.commands import evaluate, train
 from helpers.plots import overview

@@ -1,76 +1,141 @@
-"""The checks of notebook 07 accept the right answer and name the slip in every plausible wrong one."""
+"""Notebook 07's exercises: right answers pass; starters and every wrong answer that we could think of do not."""
 
 from __future__ import annotations
 
-from collections import Counter
+import heapq
+import itertools
+import math
+from functools import partial
 
 import pytest
-from lessons.exercises.nb07 import check_false_labels, check_precision, check_to_ids
-
-from helpers.data.words import UNKNOWN, encode_words, tokenize
-from helpers.scenes.captions import mentioned_labels
+import torch
+from lessons.exercises.nb07 import check_beam, check_p_value, check_set_probability
 
 
-def to_ids(caption, vocabulary):
-    return [*encode_words(tokenize(caption), vocabulary), vocabulary.stop]
+def beam(
+    next_p,
+    stop,
+    width,
+    max_labels,
+    *,
+    rank=None,
+    places="shared",
+    patient=True,
+    unended=True,
+    keep_stop=False,
+):
+    """The solution of the notebook, with slips as options."""
+    live, done = [([], 1.0)], []
+    for _ in range(max_labels):
+        grown = [([*said, k], p * q) for said, p in live for k, q in enumerate(next_p(said))]
+        if rank == "last":
+            grown = [(said, next_p(said[:-1])[said[-1]]) for said, _ in grown]
+        grown.sort(key=lambda x: x[1], reverse=True)
+        kept = grown[:width]
+        if places == "each":
+            kept = [x for said, _ in live for x in [g for g in grown if g[0][:-1] == said][:width]]
+        if places == "room":
+            kept = [x for x in grown if x[0][-1] == stop] + [x for x in grown if x[0][-1] != stop][:width]
+        done += [x for x in kept if x[0][-1] == stop]
+        live = [x for x in kept if x[0][-1] != stop]
+        if not live or (done and not patient):
+            break
+    if unended:
+        done += live
+    if not done:
+        return []
+    key = (lambda x: x[1] ** (1 / len(x[0]))) if rank == "length" else lambda x: x[1]
+    best = max(done, key=key)[0]
+    return best if keep_stop else [k for k in best if k != stop]
 
 
-def precision(words, references, n):
-    def grams(of):
-        return Counter(tuple(of[i : i + n]) for i in range(len(of) - n + 1))
-
-    said, most = grams(words), Counter()
-    for reference in references:
-        most |= grams(reference)
-    return (said & most).total() / max(1, said.total())
-
-
-def false_labels(caption, labels):
-    return set(mentioned_labels(caption)) - set(labels)
-
-
-def grams(of, n):
-    return [tuple(of[i : i + n]) for i in range(len(of) - n + 1)]
-
-
-def known_words(caption, vocabulary):
-    return [*vocabulary.encode(w for w in tokenize(caption) if w in vocabulary), vocabulary.stop]
+def by_logs(next_p, stop, width, max_labels):
+    """The same with sums of logarithms, a heap, and an early end."""
+    live, best = [(0.0, ())], (-math.inf, ())
+    for step in range(max_labels):
+        grown = []
+        for value, said in live:
+            for k, q in enumerate(torch.tensor(next_p(list(said))).double()):
+                if q > 0:
+                    grown.append((value + float(q.log()), (*said, k)))
+        live = []
+        for value, said in heapq.nlargest(width, grown):
+            if said[-1] == stop or step == max_labels - 1:
+                best = max(best, (value, said))
+            else:
+                live.append((value, said))
+        if not live or max(live)[0] <= best[0]:
+            break
+    return [k for k in best[1] if k != stop]
 
 
-def split_only(caption, vocabulary):
-    return [*vocabulary.encode(w if w in vocabulary else UNKNOWN for w in caption.split()), vocabulary.stop]
+def summed(next_p, labels, stop, *, orders=itertools.permutations, join=sum, with_stop=True):
+    """The solution of the notebook, with slips as options."""
+    ways = []
+    for order in orders(labels):
+        p = next_p(list(order))[stop] if with_stop else 1.0
+        for i, label in enumerate(order):
+            p *= next_p(list(order[:i]))[label]
+        ways.append(p)
+    return join(ways)
 
 
-def unclipped(words, references, n):
-    known = {gram for reference in references for gram in grams(reference, n)}
-    return sum(gram in known for gram in grams(words, n)) / max(1, len(grams(words, n)))
+def recursive(next_p, labels, stop, said=()):
+    """The same with every beginning asked for once an order of it."""
+    if not labels:
+        return torch.tensor(next_p(said)[stop])
+    p = next_p(said)
+    parts = [p[k] * recursive(next_p, [j for j in labels if j != k], stop, (*said, k)) for k in labels]
+    return torch.stack([torch.as_tensor(x) for x in parts]).sum()
 
 
-def summed(words, references, n):
-    known = sum((Counter(grams(reference, n)) for reference in references), Counter())
-    return (Counter(grams(words, n)) & known).total() / max(1, len(grams(words, n)))
+def swaps(differences, count=lambda total, seen: abs(total) >= abs(seen)):
+    sums = [
+        sum(s * d for s, d in zip(signs, differences, strict=True))
+        for signs in itertools.product((1, -1), repeat=len(differences))
+    ]
+    return sum(count(total, sum(differences)) for total in sums) / len(sums)
 
 
-def as_sets(words, references, n):
-    said, known = set(grams(words, n)), {gram for reference in references for gram in grams(reference, n)}
-    return len(said & known) / max(1, len(said))
+def by_tensors(differences):
+    n = len(differences)
+    signs = 1 - 2 * (torch.arange(2**n)[:, None] >> torch.arange(n) & 1)
+    sums = signs.double() @ torch.tensor(differences).double()
+    return (sums.abs() >= abs(sum(differences)) - 1e-9).double().mean()
 
 
-RIGHT = [(check_to_ids, to_ids), (check_precision, precision), (check_false_labels, false_labels)]
+RIGHT = [
+    (check_beam, beam),
+    (check_beam, by_logs),
+    (check_set_probability, summed),
+    (check_set_probability, recursive),
+    (check_p_value, swaps),
+    (check_p_value, by_tensors),
+]  # fmt: skip
+
 WRONG = [
-    (check_to_ids, lambda caption, vocabulary: to_ids(caption, vocabulary)[:-1], "<stop> is missing"),
-    (check_to_ids, lambda caption, vocabulary: [vocabulary.start, *to_ids(caption, vocabulary)], "never says it"),
-    (check_to_ids, known_words, "was left out"),
-    (check_to_ids, split_only, "small letters"),
-    (check_to_ids, lambda caption, vocabulary: "ids", "Return a list"),
-    (check_precision, unclipped, "Clip"),
-    (check_precision, summed, "not their sum"),
-    (check_precision, as_sets, "not sets"),
-    (check_precision, lambda words, references, n: precision(words, references, 1), "(a, dog)"),
-    (check_false_labels, lambda caption, labels: set(labels) - set(mentioned_labels(caption)), "leaves out"),
-    (check_false_labels, lambda caption, labels: set(labels) & set(mentioned_labels(caption)), "named and there"),
-    (check_false_labels, lambda caption, labels: set(labels) ^ set(mentioned_labels(caption)), "all differences"),
-    (check_false_labels, lambda caption, labels: list(false_labels(caption, labels)), "Return a set"),
+    (check_beam, partial(beam, **{"keep_stop": True}), "leave it out"),
+    (check_beam, partial(beam, **{"rank": "last"}), "product of the probabilities"),
+    (check_beam, partial(beam, **{"places": "each"}), "compete for `width` places"),
+    (check_beam, partial(beam, **{"places": "room"}), "takes one of the `width` places"),
+    (check_beam, partial(beam, **{"patient": False}), "a candidate, not yet the winner"),
+    (check_beam, partial(beam, **{"unended": False}), "complete without <stop>"),
+    (check_beam, partial(beam, **{"rank": "length"}), "not by the probability per token"),
+    (check_beam, lambda n, s, w, m: beam(n, s, 1, m), "This is greedy search"),
+    (check_beam, lambda *a: tuple(beam(*a)), "a list of label ids"),
+    (check_beam, lambda *a: sorted(beam(*a)), "Grow every live sequence"),
+    (check_beam, lambda n, s, w, m: beam(n, s, w + 1, m), ""),
+    (check_set_probability, partial(summed, **{"orders": lambda labels: [tuple(labels)]}), "This is one order"),
+    (check_set_probability, partial(summed, **{"join": max}), "the most probable order"),
+    (check_set_probability, partial(summed, **{"join": lambda ways: sum(ways) / len(ways)}), "no mean to take"),
+    (check_set_probability, partial(summed, **{"with_stop": False}), "belongs to the product"),
+    (check_set_probability, partial(summed, **{"join": lambda ways: math.log(sum(ways))}), "Then add up"),
+    (check_set_probability, partial(summed, **{"join": list}), "Return one number"),
+    (check_p_value, lambda d: swaps(d, lambda total, seen: total >= seen), "in both directions"),
+    (check_p_value, lambda d: swaps(d, lambda total, seen: abs(total) > abs(seen)), ">=, not >"),
+    (check_p_value, lambda d: 1 - swaps(d), "This is 1 - p"),
+    (check_p_value, lambda d: 2 * swaps(d), "turn the sign"),
+    (check_p_value, lambda d: [swaps(d)], "Return one number"),
 ]  # fmt: skip
 
 

@@ -2,101 +2,91 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
-from lessons.exercises.nb08 import check_conditional, check_look, check_propagate, check_safe_adjacency
+from lessons.exercises.nb08 import check_given_concepts, check_joint_scores, check_top_k_ceiling
+
+from helpers.data.batches import Features
+from helpers.decoders.lstm import JointEmbedding
 
 
-def conditional(multi_hot):
-    together = multi_hot.T @ multi_hot
-    return (together / together.diagonal().clamp(min=1)[:, None]).fill_diagonal_(0)
+def scores(o, v, U_o, U_I, table):
+    """The solution of exercise 1."""
+    return (o @ U_o.T + v @ U_I.T).relu() @ table[:-1].T
 
 
-def by_loop(multi_hot):
-    n = multi_hot.shape[1]
-    result = torch.zeros(n, n)
-    for i in range(n):
-        rows = multi_hot[multi_hot[:, i] > 0]
-        for j in range(n):
-            if i != j and len(rows):
-                result[i, j] = rows[:, j].mean()
-    return result
+def scores_by_einsum(o, v, U_o, U_I, table):
+    x = torch.einsum("bh,eh->be", o, U_o) + torch.einsum("bd,ed->be", v, U_I)
+    return torch.einsum("be,ve->bv", x.clamp(min=0), table[: len(table) - 1])
 
 
-def propagate(adjacency, nodes, *, flip=True, d=None, power=-0.5):
-    d = adjacency.sum(1) if d is None else d
-    a = adjacency.T if flip else adjacency
-    return (d**power)[:, None] * a * d**power @ nodes
+def given(logits, multi_hot, joint, pretraining):
+    """The solution of exercise 2."""
+    if pretraining:
+        return multi_hot
+    return (logits if joint else logits.detach()).sigmoid()
 
 
-def with_matrices(adjacency, nodes):
-    half = torch.diag(adjacency.sum(1) ** -0.5)
-    return half @ adjacency.T @ half @ nodes
+def given_in_no_grad(logits, multi_hot, joint, pretraining):
+    with torch.set_grad_enabled(joint):
+        return torch.where(torch.tensor(pretraining), multi_hot, torch.sigmoid(logits)).detach().requires_grad_(
+            joint and not pretraining
+        )  # fmt: skip
 
 
-def safe(edges, product, *, soft=None, one=True, prior=True):
-    soft = product.softmax(1) if soft is None else soft
-    a = soft + (torch.eye(len(edges)) if one else 0) + (edges if prior else 0)
-    return propagate(a, torch.eye(len(edges)))
+def ceiling(lengths, k):
+    """The solution of exercise 3."""
+    right = lengths.clamp(max=k).sum().item()
+    return right / (len(lengths) * k), right / lengths.sum().item()
 
 
-def look(queries, keys, values, *, divide=None, axis=1):
-    energy = queries @ keys.T / (math.sqrt(queries.shape[1]) if divide is None else divide)
-    weights = energy.softmax(axis)
-    return weights @ values, weights
-
-
-def look_by_loop(queries, keys, values):
-    rows = [((keys @ q) / len(q) ** 0.5).softmax(0) for q in queries]
-    return torch.stack([row @ values for row in rows]), torch.stack(rows)
+def ceiling_in_a_loop(lengths, k):
+    right = sum(min(int(n), k) for n in lengths)
+    return [torch.tensor(right / (len(lengths) * k)), right / int(sum(lengths))]
 
 
 RIGHT = [
-    (check_conditional, conditional),
-    (check_conditional, by_loop),
-    (check_propagate, propagate),
-    (check_propagate, with_matrices),
-    (check_safe_adjacency, safe),
-    (check_look, look),
-    (check_look, look_by_loop),
+    (check_joint_scores, scores),
+    (check_joint_scores, scores_by_einsum),
+    (check_given_concepts, given),
+    (check_given_concepts, given_in_no_grad),
+    (check_top_k_ceiling, ceiling),
+    (check_top_k_ceiling, ceiling_in_a_loop),
 ]  # fmt: skip
 
 WRONG = [
-    (check_conditional, lambda y: conditional(y).T, "P(i | j)"),
-    (check_conditional, lambda y: conditional(y).fill_diagonal_(1), "The diagonal"),
-    (check_conditional, lambda y: (y.T @ y).fill_diagonal_(0), "These are counts"),
-    (check_conditional, lambda y: y.T @ y, "These are counts"),
-    (check_conditional, lambda y: (y.T @ y / len(y)).fill_diagonal_(0), "P(i and j)"),
-    (check_conditional, lambda y: (y.T @ y / (y.T @ y).diagonal()[:, None]).fill_diagonal_(0), "0/0 is NaN"),
-    (check_conditional, lambda y: conditional(y).tolist(), "Return a tensor"),
-    (check_conditional, lambda y: conditional(y) > 0.4, ""),
-    (check_propagate, lambda a, x: propagate(a, x, flip=False), "must be transposed"),
-    (check_propagate, lambda a, x: propagate(a, x, d=a.sum(0)), "not of the columns"),
-    (check_propagate, lambda a, x: a.T @ x, "normalisation is missing"),
-    (check_propagate, lambda a, x: propagate(a, x, power=0.5), "not +1/2"),
-    (check_propagate, lambda a, x: propagate(a, x, power=-1.0), "on both sides"),
-    (check_propagate, lambda a, x: (a.T / a.sum(1)[:, None]) @ x, "on the left"),
-    (check_propagate, lambda a, x: (a.T / a.sum(1)) @ x, "on the right"),
-    (check_propagate, lambda a, x: propagate(a, torch.eye(len(a))), "Multiply the nodes"),
-    (check_propagate, lambda a, x: propagate(a + torch.eye(len(a)), x), "Row i of the result"),
-    (check_propagate, lambda a, x: propagate(a, x).relu() - 1, "Row i of the result"),
-    (check_safe_adjacency, lambda e, p: safe(e, p, soft=p), "a row sum was negative"),
-    (check_safe_adjacency, lambda e, p: safe(e, p, soft=p.exp() / p.exp().sum(1, keepdim=True)), "exp of a large number"),
-    (check_safe_adjacency, lambda e, p: safe(e, p, one=False), "identity is missing"),
-    (check_safe_adjacency, lambda e, p: safe(e, p, prior=False), "edges of the prior"),
-    (check_safe_adjacency, lambda e, p: safe(e, p, soft=p.softmax(0)), "dimension 1"),
-    (check_safe_adjacency, lambda e, p: safe(e, p, soft=p.clamp(min=0)), "Clipped"),
-    (check_safe_adjacency, lambda e, p: e + torch.eye(len(e)) + p.softmax(1), "not normalised yet"),
-    (check_safe_adjacency, lambda e, p: safe(e, p).T, "softmax of the rows"),
-    (check_look, lambda q, k, v: look(q, k, v, divide=1), "divided by √d"),
-    (check_look, lambda q, k, v: look(q, k, v, divide=q.shape[1]), "not by d"),
-    (check_look, lambda q, k, v: look(q, k, v, axis=0), "dimension 1"),
-    (check_look, lambda q, k, v: look(q, k, v)[::-1], "swapped"),
-    (check_look, lambda q, k, v: look(q, k, v)[0], "Return two tensors"),
-    (check_look, lambda q, k, v: (q @ k.T / q.shape[1] ** 0.5 @ v, q @ k.T / q.shape[1] ** 0.5), "go through softmax"),
-    (check_look, lambda q, k, v: look(q, k, v.flip(0)), "weights = softmax"),
+    (check_joint_scores, lambda o, v, a, b, t: (o @ a.T + v @ b.T) @ t[:-1].T, "ReLU is missing"),
+    (check_joint_scores, lambda o, v, a, b, t: ((o @ a.T).relu() + (v @ b.T).relu()) @ t[:-1].T, "after the sum"),
+    (check_joint_scores, lambda o, v, a, b, t: ((o @ a.T + v @ b.T) @ t[:-1].T).relu(), "belongs to x"),
+    (check_joint_scores, lambda o, v, a, b, t: scores(o, v, a, b, t).relu(), "without another ReLU"),
+    (check_joint_scores, lambda o, v, a, b, t: (o @ a.T).relu() @ t[:-1].T, "Where is the image"),
+    (check_joint_scores, lambda o, v, a, b, t: (v @ b.T).relu() @ t[:-1].T, "Where is the state"),
+    (check_joint_scores, lambda o, v, a, b, t: (o @ a.T * (v @ b.T)).relu() @ t[:-1].T, "added, not multiplied"),
+    (check_joint_scores, lambda o, v, a, b, t: (o @ a.T + v @ b.T).relu() @ t.T, "never said"),
+    (check_joint_scores, lambda o, v, a, b, t: (o @ a.T + v @ b.T).relu() @ t[:-2].T, "<stop> is scored"),
+    (check_joint_scores, lambda o, v, a, b, t: (o @ a.T + v @ b.T).relu() @ t[1:].T, "not the first"),
+    (check_joint_scores, lambda o, v, a, b, t: scores(o, v, a, b, t).softmax(1), "softmax is part of the loss"),
+    (check_joint_scores, lambda o, v, a, b, t: scores(o, v, a, b, t).tolist(), "Return logits (B, C + 1)"),
+    (check_joint_scores, lambda o, v, a, b, t: scores(o, v, a, b, t) + 1, "x = ReLU(U_o o + U_I v)"),
+    (check_joint_scores, lambda o, v, a, b, t: o @ a + v @ b, "the line"),
+    (check_given_concepts, lambda x, y, j, p: y if p else x if j else x.detach(), "These are logits"),
+    (check_given_concepts, lambda x, y, j, p: y if p else (x if j else x.detach()).softmax(1), "not softmax"),
+    (check_given_concepts, lambda x, y, j, p: y if p else (x.detach().sigmoid() > 0.5).float(), "Do not decide"),
+    (check_given_concepts, lambda x, y, j, p: y, "The true labels are for pre-training"),
+    (check_given_concepts, lambda x, y, j, p: (x if j else x.detach()).sigmoid(), "starts from the true labels"),
+    (check_given_concepts, lambda x, y, j, p: y if p else x.sigmoid(), "stops here: detach()"),
+    (check_given_concepts, lambda x, y, j, p: y if p else x.detach().sigmoid(), "do not detach"),
+    (check_given_concepts, lambda x, y, j, p: y if p else (x.detach() if j else x).sigmoid(), "stops here"),
+    (check_given_concepts, lambda x, y, j, p: y + 0 * x if p else (x if j else x.detach()).sigmoid(), "do not depend on the logits"),
+    (check_given_concepts, lambda x, y, j, p: y.sum(), "a number per concept"),
+    (check_given_concepts, lambda x, y, j, p: 1 - x.detach().sigmoid(), "or multi_hot in pre-training"),
+    (check_top_k_ceiling, lambda n, k: ceiling(n, k)[::-1], "precision comes first"),
+    (check_top_k_ceiling, lambda n, k: (1.0, len(n) * k / n.sum().item()), "cannot be right"),
+    (check_top_k_ceiling, lambda n, k: (n.clamp(max=k).sum() / (n > 0).sum() / k, ceiling(n, k)[1]), "without labels count"),
+    (check_top_k_ceiling, lambda n, k: (ceiling(n, k)[0], (n.clamp(max=k)[n > 0] / n[n > 0]).mean()), "not by image and then average"),
+    (check_top_k_ceiling, lambda n, k: ceiling(n, k)[0], "two numbers"),
+    (check_top_k_ceiling, lambda n, k: ("a", "b"), "two numbers"),
+    (check_top_k_ceiling, lambda n, k: (0.5, 0.5), "both are 1"),
 ]  # fmt: skip
 
 
@@ -108,3 +98,21 @@ def test_right_answers_pass(check, answer, passes) -> None:
 @pytest.mark.parametrize(("check", "answer", "hint"), WRONG)
 def test_a_wrong_answer_gets_its_hint(check, answer, hint, fails) -> None:
     fails(check, answer, hint)
+
+
+def test_the_solution_is_the_decoder_of_the_package() -> None:
+    torch.manual_seed(0)
+    decoder = JointEmbedding(4, 5, hidden_size=3, embedding_size=2).eval()
+    with torch.no_grad():
+        decoder.from_state.bias.zero_()
+        decoder.from_image.bias.zero_()
+        v, token = torch.randn(2, 5), torch.tensor([5, 5])
+        logits, state, _ = decoder.step(token, decoder.start(Features(v)))
+        mine = scores(
+            state.hidden[0],
+            v,
+            decoder.from_state.weight,
+            decoder.from_image.weight,
+            decoder.embedding.weight,
+        )
+    torch.testing.assert_close(mine, logits)

@@ -1,161 +1,115 @@
-"""The label graph and where labels look: arrows are the edges; views are set as a reader would set them."""
+"""How an image enters a decoder; concepts turned by hand, set as a reader would set them."""
 
 from __future__ import annotations
 
-import itertools
-from pathlib import Path
+import html
 
+import numpy as np
 import pytest
 import torch
 from lessons import nb08 as lesson
-from matplotlib.patches import FancyArrowPatch
-from PIL import Image
+from reading import a_figure, bars, texts
 
 from helpers.data.batches import Features
 from helpers.data.labels import Vocabulary
-from helpers.data.records import Box, Record
-from helpers.encoders.crops import on_image
-from helpers.plots import to_png
-from helpers.systems.registry import build
+from helpers.decoders.base import Decoder, State
 
 pytest.importorskip("ipywidgets")
-NAMES = ("sun", "rain", "umbrella", "boat", "sea")
-PLACES = ("boat", "rain", "sea", "umbrella")
-CELLS = (2, 3)
+IMAGE = np.zeros((16, 16, 3), dtype=np.uint8)
+SIZES = {"D": 192, "H": 128, "E": 64, "C": 30}
 
 
-def prior() -> torch.Tensor:
-    weights = torch.zeros(5, 5)
-    weights[2, 1], weights[3, 4], weights[4, 3], weights[1, 2] = 0.9, 1.0, 0.5, 0.3
-    weights.fill_diagonal_(1.0)
-    return weights
+def test_the_four_ways_show_the_same_labels_and_the_shapes() -> None:
+    written = texts(lesson.four_ways(IMAGE, ["umbrella", "person"], SIZES))
+    assert written.count("umbrella") == written.count("person") == 8  # read and said, in four decoders
+    assert written.count("<start>") == written.count("<stop>") == 4
+    assert written.count("LSTM") == 13  # one more reads the image
+    assert written.count("$v$") == 4 and "$x_3$" in written
+    assert any("192 (D)" in text and "30 (C)" in text for text in written)
 
 
-def arrows(figure) -> list[FancyArrowPatch]:
-    return [patch for patch in figure.axes[0].patches if isinstance(patch, FancyArrowPatch)]
+def test_concepts_changed_by_hand_are_drawn_twice_and_always() -> None:
+    names = [f"c{i}" for i in range(6)]
+    before, after = [0.9, 0.8, 0.7, 0.1, 0.0, 0.3], [0.9, 0.8, 0.7, 0.1, 0.05, 0.3]
+    figure = lesson.concept_view(
+        IMAGE, names, before, after, {"own": [("c0", False), ("<stop>", False)]}, most=3
+    )
+    written = texts(figure)
+    assert {"c0", "c1", "c4 (set)"} <= set(written) and "c3" not in written and "c5" not in written
+    assert bars(figure) == pytest.approx([0.9, 0.8, 0.0, np.nan, np.nan, 0.05], nan_ok=True)
 
 
-@pytest.mark.parametrize(("threshold", "count"), [(0.2, 4), (0.4, 3), (0.95, 1), (1.01, 0)])
-def test_there_is_an_arrow_for_each_edge_and_none_to_itself(threshold, count) -> None:
-    figure = lesson.label_graph(NAMES, prior(), threshold=threshold)
-    assert len(arrows(figure)) == count
-    assert [text.get_text() for text in figure.axes[0].texts] == list(NAMES)
+VOCABULARY = Vocabulary(("ant", "bee", "cat"))
+CONCEPTS = torch.tensor([[0.9, 0.2, 0.7], [0.1, 0.8, 0.3]])
 
 
-def test_arrows_go_from_row_to_column_and_heavy_ones_are_thick() -> None:
-    figure = lesson.label_graph(NAMES, prior(), threshold=0.4, order=[0, 1, 2, 3, 4])
-    at = [tuple(s.get_offsets()[0]) for s in figure.axes[0].collections]
-    found = {}
-    for patch in arrows(figure):
-        begin, end = patch._posA_posB
-        found[at.index(tuple(begin)), at.index(tuple(end))] = patch.get_linewidth()
-    assert set(found) == {(2, 1), (3, 4), (4, 3)}
-    assert found[3, 4] > found[2, 1] > found[4, 3]
-    assert at[0] == pytest.approx((0, 1)), "the first stands at the top"
+class Believer(Decoder):
+    """Says every concept above one half, the most probable first, then stops."""
 
+    def start(self, features: Features) -> State:
+        return State((features.pooled,))
 
-def test_a_label_in_focus_leaves_the_others_pale_and_one_without_edges_is_hollow() -> None:
-    figure = lesson.label_graph(NAMES, prior(), threshold=0.4, focus="rain")
-    pale = [patch.get_alpha() < 0.5 for patch in arrows(figure)]
-    assert sorted(pale) == [False, True, True]
-    faces = [s.get_facecolor()[0].tolist() for s in figure.axes[0].collections]
-    assert faces[0] == [1, 1, 1, 1] and faces[1] != [1, 1, 1, 1]
-    assert len(to_png(figure)) > 5000
-
-
-def test_what_comes_together_stands_together() -> None:
-    order = lesson.circle_order(prior())
-    assert sorted(order) == [0, 1, 2, 3, 4]
-    near = {frozenset(pair) for pair in itertools.pairwise(order)}
-    assert {1, 2} in near and {3, 4} in near
-    assert lesson.circle_order(torch.zeros(2, 2)) == [0, 1] and lesson.circle_order(torch.zeros(1, 1)) == [0]
-    assert sorted(lesson.circle_order(torch.zeros(6, 6))) == list(range(6)), "no edges, no trouble"
-
-
-def test_kinds_have_a_legend() -> None:
-    kinds = dict.fromkeys(NAMES, "object") | {"rain": "attribute"}
-    figure = lesson.label_graph(NAMES, prior(), threshold=0.4, kinds=kinds)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["object", "attribute"]
-
-
-def test_near_labels_have_bent_arrows_that_tell_there_from_back() -> None:
-    there, back = (lesson._bend(steps, 30) for steps in (1, -1))
-    assert there > 0 > back, "clockwise and anticlockwise, both inwards"
-    assert there - abs(back) > 0.2, "by different amounts"
-    assert lesson._bend(14, 30) == lesson._bend(-14, 30) == pytest.approx(0.18), "long ones hardly"
+    def step(self, tokens: torch.Tensor, state: State) -> tuple[torch.Tensor, State, None]:
+        half = torch.full((len(tokens), 1), 0.5)
+        return torch.cat([state.hidden[0], half], 1), state, None
 
 
 @pytest.fixture
-def small() -> torch.Tensor:
-    weights = torch.zeros(4, 4)
-    weights[0, 2], weights[2, 0], weights[3, 1] = 1.0, 0.5, 0.9
-    return weights
+def view(small_data, monkeypatch):
+    """The view of two images, and what it draws, newest last."""
+    seen: list[dict] = []
+
+    def concept_view(image, names, before, after, paths):
+        seen.append({"before": before, "after": after, "paths": paths})
+        return a_figure()
+
+    monkeypatch.setattr(lesson, "concept_view", concept_view)
+    records = list(small_data.train[:2])
+    return lesson.concept_switches(Believer(3), CONCEPTS, records, VOCABULARY, max_labels=3), seen
 
 
-def make(tmp_path: Path, crops: int):
-    torch.manual_seed(1)
-    system = build("lcnet", Vocabulary(PLACES), 8, graph="none", hidden_size=8, heads=2).eval()
-    records = []
-    for i, labels in enumerate((("boat", "sea"), (), ("rain",))):
-        path = tmp_path / f"{i}.png"
-        Image.new("RGB", (30, 20), (60 * i, 90, 90)).save(path)
-        records.append(Record(path, labels, tuple(Box(name, 2, 2, 9, 9) for name in labels)))
-    grid = torch.randn(3, (crops * crops + 1 if crops else 1) * 6, 8)
-    return system, records, Features(grid.mean(1), grid)
+def test_it_starts_with_the_concepts_of_the_image(view) -> None:
+    view, seen = view
+    assert len(seen) == 1 and seen[-1]["before"] == seen[-1]["after"] == CONCEPTS[0].tolist()
+    assert seen[-1]["paths"] == {"from its own concepts": [("ant", False), ("cat", False), ("<stop>", False)]}
+    assert view.controls["value"].value == 0.9  # of the first concept
+    assert "From its own concepts: ant, cat, <stop>." in html.unescape(view.sentence.value)
 
 
-def test_the_threshold_decides_on_arrows_and_a_label_can_be_picked_out(small, quick) -> None:
-    view = lesson.graph_explorer(PLACES, small)
-    assert view.sentence.value == "3 arrows; without any: none."
-    view.controls["threshold"].value = 0.6
-    assert view.sentence.value == "2 arrows; without any: none."
-    view.controls["threshold"].value = 0.95
-    assert view.sentence.value == "1 arrow; without any: rain, umbrella."
-    view.controls["threshold"].value = 0.4
-    view.controls["focus"].value = "sea"
-    said = view.sentence.value
-    assert "Arrows from sea: boat (0.50)." in said
-    assert "Arrows to sea: boat (1.00)." in said
-    view.controls["focus"].value = "rain"
-    assert "Arrows from rain: none. Arrows to rain: umbrella (0.90)." in view.sentence.value
+def test_a_concept_turned_by_hand_changes_what_is_said(view) -> None:
+    view, seen = view
+    view.controls["concept"].value = 1
+    assert view.controls["value"].value == 0.2 and len(seen) == 1  # looking changes nothing
+    view.controls["value"].value = 0.8
+    assert seen[-1]["after"] == pytest.approx([0.9, 0.8, 0.7])
+    assert seen[-1]["paths"]["from yours (new: *)"] == [
+        ("ant", False),
+        ("bee", True),
+        ("cat", False),
+        ("<stop>", False),
+    ]
+    assert view.controls["chosen"].value == "You set bee = 0.80."
+    assert "With bee = 0.80: ant, bee, cat, <stop>." in html.unescape(view.sentence.value)
 
 
-def test_the_prior_is_left_as_it_is(small) -> None:
-    before = small.clone()
-    lesson.graph_figure(PLACES, small, threshold=0.0, focus="sea")
-    assert torch.equal(small, before)
+@pytest.mark.parametrize("how", ["button", "image"])
+def test_it_can_start_again(view, how: str) -> None:
+    view, seen = view
+    view.controls["value"].value = 0.0
+    assert "from yours (new: *)" in seen[-1]["paths"]
+    if how == "button":
+        view.again.click()
+        assert view.controls["value"].value == 0.9
+    else:
+        view.controls["image"].value = 2
+        assert view.controls["value"].value == 0.1 and seen[-1]["before"] == CONCEPTS[1].tolist()
+    assert list(seen[-1]["paths"]) == ["from its own concepts"]
+    assert view.controls["chosen"].value == "The concepts are the image's own."
 
 
-@pytest.mark.parametrize("crops", [0, 2])
-def test_a_label_looks_where_the_network_says(tmp_path, crops, quick) -> None:
-    system, records, features = make(tmp_path, crops)
-    view = lesson.look_explorer(lesson.Examples(system, records, features, CELLS), crops=crops)
-    assert view.controls["label"].value == "boat"
-    look = system.network.attend(features)
-    for image, label, there in ((1, "boat", True), (3, "umbrella", False), (3, "rain", True)):
-        view.controls["image"].value, view.controls["label"].value = image, label
-        k = PLACES.index(label)
-        said = view.sentence.value
-        assert said.startswith(f"{label} is {'' if there else 'not '}in the picture")
-        assert f"its score is {float(look.logits[image - 1, k].sigmoid().detach()):.2f}." in said
-        assert ("on the whole view" in said) == bool(crops)
-    weights = look.attention[2, 1].detach()
-    if crops:
-        assert f"{float(weights[-6:].sum()):.0%} of its attention is on the whole view" in said
-    assert float(on_image(weights, crops, CELLS).sum()) == pytest.approx(1, abs=1e-5)
-
-
-def test_scores_are_not_called_probabilities(tmp_path) -> None:
-    system, records, features = make(tmp_path, 0)
-    figure, _ = lesson.look_figure(lesson.Examples(system, records, features, CELLS), label="sea")
-    assert figure.axes[2].get_xlabel() == "score"
-
-
-def test_views_draw_for_real(small, tmp_path) -> None:
-    system, records, features = make(tmp_path, 0)
-    for view in (
-        lesson.graph_explorer(PLACES, small),
-        lesson.look_explorer(lesson.Examples(system, records, features, CELLS), image=1),
-    ):
-        picture = bytes(view.picture.value)
-        assert picture.startswith(b"\x89PNG") and len(picture) > 5000
+def test_it_draws_a_real_picture(small_data) -> None:
+    records = list(small_data.train[:1])
+    view = lesson.concept_switches(Believer(3), CONCEPTS[:1], records, VOCABULARY, max_labels=3)
+    before = bytes(view.picture.value)
+    view.controls["value"].value = 0.3
+    assert before.startswith(b"\x89PNG") and bytes(view.picture.value) != before

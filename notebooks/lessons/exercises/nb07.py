@@ -2,99 +2,184 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
 from typing import Any
 
-from helpers.data.labels import Vocabulary
-from helpers.data.words import UNKNOWN, encode_words, tokenize
-from helpers.scenes.captions import mentioned_labels
-from lessons.checks import ask, exercise
+import torch
+
+from lessons.checks import Call, ask, exercise
 
 
-@exercise("Exercise 1: words to ids")
-def check_to_ids(answer: Any) -> str:
-    """`to_ids(caption, vocabulary) -> list of ids`, with `<unk>` for words it lacks and `<stop>` last."""
-    vocabulary = Vocabulary([UNKNOWN, "a", "dog", "and", "cat", ".", "'s"])
-    cases = [
-        ("a dog and a cat", "Each word has its id, and the last id is that of <stop>."),
-        ("A Dog.", "The vocabulary is in small letters, and the full stop is a word: use tokenize."),
-        ("a zebra and a dog's cat", "zebra is not in the vocabulary: its id is that of <unk>."),
-        ("", "A caption without words is <stop> alone."),
-    ]
-    for caption, hint in cases:
-        expected = [*encode_words(tokenize(caption), vocabulary), vocabulary.stop]
-        call = ask(answer, caption=caption, vocabulary=vocabulary)
+class _Next:
+    """P(next token | what was said), written down by random numbers; a named label has probability 0."""
+
+    def __init__(self, labels: int, seed: int) -> None:
+        self.labels, self.seed = labels, seed
+
+    def __call__(self, said: Any) -> list[float]:
+        said = [int(token) for token in said]
+        number = sum((token + 1) * 17**place for place, token in enumerate(said))
+        generator = torch.Generator().manual_seed(1000 * self.seed + number)
+        weights = (1.5 * torch.randn(self.labels + 1, generator=generator, dtype=torch.float64)).exp()
+        weights[[token for token in said if token < self.labels]] = 0
+        return (weights / weights.sum()).tolist()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Next:
+        return self  # nothing in it changes
+
+    def __repr__(self) -> str:
+        return f"probabilities of {self.labels} labels and <stop> (script {self.seed})"
+
+
+def _beam(next_p: _Next, stop: int, width: int, most: int, *, slip: str = "") -> list[int]:
+    """The solution, with slips as options."""
+    live: list[tuple[tuple[int, ...], float]] = [((), 1.0)]
+    done: list[tuple[tuple[int, ...], float]] = []
+    for _ in range(most):
+        grown = [
+            ((*said, k), q if slip == "last" else p * q)
+            for said, p in live
+            for k, q in enumerate(next_p(said))
+        ]
+        grown.sort(key=lambda pair: -pair[1])
+        if slip == "each":
+            kept = [x for said, _ in live for x in [g for g in grown if g[0][:-1] == said][:width]]
+        elif slip == "room":
+            kept = [x for x in grown if x[0][-1] == stop] + [x for x in grown if x[0][-1] != stop][:width]
+        else:
+            kept = grown[:width]
+        ended = [x for x in kept if x[0][-1] == stop]
+        live = [x for x in kept if x[0][-1] != stop]
+        done += ended
+        if (slip == "first" and ended) or not live:
+            break
+    if slip != "ended":
+        done += live
+    if not done:
+        return []
+    best = max(done, key=lambda pair: pair[1] ** (1 / len(pair[0])) if slip == "length" else pair[1])[0]
+    return [token for token in best if token != stop]
+
+
+# Labels, width, labels at most, script: together they tell apart all slips, and a wrong width or number of steps.
+_BEAM_CASES = (
+    *((3, 1, 3, 2995), (3, 2, 3, 1441), (3, 2, 3, 2910), (4, 2, 3, 2422), (5, 2, 4, 2923), (5, 3, 4, 2961)),
+    *((5, 3, 4, 2956), (4, 3, 2, 992), (4, 60, 3, 5)),
+)
+
+
+_BEAM_SLIPS = {
+    "last": "A sequence has the product of the probabilities of all its tokens, not that of the last one.",
+    "each": "All continuations of all sequences compete for `width` places, not those of each one for itself.",
+    "room": "A continuation that ends in <stop> takes one of the `width` places of its step, too.",
+    "first": "The first sequence that ends is a candidate, not yet the winner: others may be more probable.",
+    "ended": "A sequence of `max_labels` labels is complete without <stop>: it is a candidate, too.",
+    "length": "Rank by the probability itself, not by the probability per token.",
+}
+
+
+@exercise("Exercise 1: beam search")
+def check_beam(answer: Any) -> str:
+    """`beam(next_p, stop, width, max_labels) -> list of ids`, the labels of the best sequence.
+
+    `next_p(said)` gives the probabilities of all V next tokens after a list of ids. Labels are 0 .. stop - 1.
+    """
+    calls, right = [], []
+    for labels, width, most, script in _BEAM_CASES:
+        next_p = _Next(labels, script)
+        expected = _beam(next_p, labels, width, most)
+        call = ask(answer, next_p=next_p, stop=labels, width=width, max_labels=most)
+        call.check_form(expected, "The answer is a list of label ids.")
+        call = Call(call.given, [int(token) for token in call.value])
+        hint = "<stop> ends the sequence and is no label: leave it out."
+        call.expect(labels not in call.value, expected=expected, hint=hint)
+        calls.append(call)
+        right.append(expected)
+    hint = (
+        "Grow every live sequence by every token, keep the `width` most probable, move those with <stop> to the "
+        "candidates; after `max_labels` steps, those still alive are candidates, too."
+    )
+    found = [call.value for call in calls]  # only all cases together tell which slip it is
+    if found == [_beam(_Next(n, script), n, 1, most) for n, _, most, script in _BEAM_CASES]:
+        hint = "This is greedy search: one sequence survives a step. Keep `width` of them."
+    for slip, words in _BEAM_SLIPS.items():
+        if found == [_beam(_Next(n, s), n, width, most, slip=slip) for n, width, most, s in _BEAM_CASES]:
+            hint = words
+    for call, expected in zip(calls, right, strict=True):
+        call.compare(expected, hint=hint)
+    return "A width of 1 is greedy search, a large one tries everything."
+
+
+def _set(next_p: _Next, labels: list[int], stop: int, *, slip: str = "") -> float:
+    """The solution, with slips as options."""
+    ways = []
+    for order in itertools.permutations(labels):
+        p = 1.0
+        for place, token in enumerate((*order, stop)):
+            if token != stop or slip != "stop":
+                p *= next_p(order[:place])[token]
+        ways.append(p)
+    if slip == "given":
+        return ways[0]
+    return max(ways) if slip == "best" else sum(ways) / (len(ways) if slip == "mean" else 1)
+
+
+@exercise("Exercise 2: the probability of a set")
+def check_set_probability(answer: Any) -> str:
+    """`set_probability(next_p, labels, stop) -> float`, `next_p` as in exercise 1."""
+    cases = ((3, [1]), (3, [2, 0]), (4, [3, 1, 0]), (3, []), (5, [0, 4, 2, 1]))
+    for number, (count, labels) in enumerate(cases):
+        next_p = _Next(count, 100 + number)
+        expected = _set(next_p, labels, count)
+        call = ask(answer, next_p=next_p, labels=labels, stop=count)
         slips = {
-            "<stop> is missing at the end: without it nothing tells the decoder when to stop.": expected[:-1],
-            "A caption does not begin with <start>: the decoder reads it, it never says it.": [vocabulary.start, *expected],
-            "The unknown word was left out: then the others move up, and the sentence is another.":
-                [i for i in expected if i != 0],
+            "This is one order. The set has been named in every order of its labels.": _set(next_p, labels, count, slip="given"),
+            "This is the most probable order. A set has the probability of all its orders together.":
+                _set(next_p, labels, count, slip="best"),
+            "The orders exclude each other: their probabilities add up, there is no mean to take.":
+                _set(next_p, labels, count, slip="mean"),
+            "The set is complete only when <stop> is said: its probability belongs to the product.":
+                _set(next_p, labels, count, slip="stop"),
         }  # fmt: skip
-        call.compare(expected, form="Return a list of whole numbers.", slips=slips, hint=hint)
-    return "Words are labels: the same vocabulary, only larger."
+        hint = "For every order: multiply the probabilities of its labels, each given those before it, and of <stop>. Then add up."
+        call.compare(expected, form="Return one number.", slips=slips, hint=hint, tolerance=1e-6)
+    return "n labels have n! orders; `set_log_probability` shares their beginnings."
 
 
-@exercise("Exercise 2: the precision in BLEU")
-def check_precision(answer: Any) -> str:
-    """`precision(words, references, n) -> share of n-grams that a reference has`, clipped."""
-    cases = [
-        ("a dog and a cat", ["a dog"], 1, "Two of the five words count: dog, and a once."),
-        ("a dog and a cat", ["a cat and a dog"], 1, "Every word is in the reference: 1."),
-        ("a a a a", ["a dog and a cat"], 1, "The reference has a twice: only two of the four count."),
-        (
-            "a dog and a cat",
-            ["a cat and a dog"],
-            2,
-            "The pairs are (a, dog), (dog, and), (and, a), (a, cat).",
-        ),
-        ("a a b", ["a b c", "a d a"], 1, "An n-gram counts as often as the reference that has it most."),
-        ("a a a", ["a b c", "a d e"], 1, "The references are not added up: each has a once, so one counts."),
-        ("a dog", ["a dog sleeps"], 3, "There is no 3-gram in two words: 0."),
-    ]
-    for said, true, n, hint in cases:
-        words, references = said.split(), [text.split() for text in true]
-        grams = _grams(words, n)
-        most, total = Counter(), Counter()
-        for reference in references:
-            most |= _grams(reference, n)
-            total += _grams(reference, n)
-        count = max(grams.total(), 1)
-        expected = (grams & most).total() / count
-        call = ask(answer, words=words, references=references, n=n)
-        unclipped = sum(c for gram, c in grams.items() if gram in most)
+def _p_value(differences: list[float], *, slip: str = "") -> float:
+    """The solution, with slips as options."""
+    seen = sum(differences)
+    hits, count = 0, 2 ** len(differences)
+    for signs in itertools.product((1, -1), repeat=len(differences)):
+        total = sum(s * d for s, d in zip(signs, differences, strict=True))
+        if slip == "one":
+            hits += total >= seen
+        elif slip == "strict":
+            hits += abs(total) > abs(seen)
+        else:
+            hits += abs(total) >= abs(seen)
+    return 1 - hits / count if slip == "other" else hits / count
+
+
+@exercise("Exercise 3: a paired test")
+def check_p_value(answer: Any) -> str:
+    """`p_value(differences list of N floats) -> float`, over all 2^N swaps."""
+    cases = (
+        [0.5, 0.25, 0.25],
+        [1.0, -0.5, 0.25, 0.75, 0.5],
+        [-0.5, -0.25, 0.0, -1.0],
+        [0.5, -0.5],
+        [0.25] * 8,
+    )
+    for differences in cases:
+        expected = _p_value(differences)
+        call = ask(answer, differences=list(differences))
         slips = {
-            "Clip: an n-gram counts at most as often as a reference has it.": unclipped / count,
-            "Take the largest count over the references, not their sum.": (grams & total).total() / count,
-            "Divide by the n-grams of the caption, not by those of the reference.":
-                (grams & most).total() / max(1, _grams(references[0], n).total()),
-            "Repeated n-grams count, too: use counts, not sets.": len(set(grams) & set(most)) / max(1, len(set(grams))),
+            "Count in both directions: compare sizes, for the other system might have been better by chance.":
+                _p_value(differences, slip="one"),
+            "Swaps that give just as large a difference count, too (>=, not >).": _p_value(differences, slip="strict"),
+            "This is 1 - p. A small p says that so large a difference is rare by chance.": _p_value(differences, slip="other"),
         }  # fmt: skip
-        call.compare(expected, form="Return one number, 0 to 1.", slips=slips, hint=hint, tolerance=1e-6)
-    return "BLEU-4 is the geometric mean of four of these, and a penalty for brevity."
-
-
-@exercise("Exercise 3: is it true?")
-def check_false_labels(answer: Any) -> str:
-    """`false_labels(caption, labels) -> set of the labels that the caption names and the image has not`."""
-    cases = [
-        ("A dog and two cats.", ("dog", "tree"), "Only the cat is not there."),
-        ("A dog and two cats.", ("dog", "cat", "tree"), "All that is named is there: the empty set. Silence is no error."),
-        ("A dog and two cats.", ("dog",), "There is no cat."),
-        ("A person riding a horse at night.", ("person", "night"), "Neither the horse nor the riding is there."),
-        ("Nothing in sight", (), "Nothing is named."),
-    ]  # fmt: skip
-    for caption, labels, hint in cases:
-        named = set(mentioned_labels(caption))
-        expected = named - set(labels)
-        call = ask(answer, caption=caption, labels=labels)
-        slips = {
-            "These are the labels that the caption leaves out. What is wrong with it is what it adds.": set(labels) - named,
-            "These are the labels that are named and there. Asked for are those that are not there.": named & set(labels),
-            "These are all differences. A caption need not name everything.": named ^ set(labels),
-        }  # fmt: skip
-        call.compare(expected, form="Return a set of labels.", slips=slips, hint=hint)
-    return "One set difference tells what BLEU does not."
-
-
-def _grams(words: list[str], n: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+        hint = "To swap an image's answers is to turn the sign of its difference: try all 2^N signs, count sums as large as the observed one."
+        call.compare(expected, form="Return one number.", slips=slips, hint=hint, tolerance=1e-6)
+    return "With many images one draws some thousand random swaps: that is `intervals.compare`."

@@ -2,128 +2,117 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from helpers.decoders.label_graph import cooccurrence_prior, normalized
-from lessons.checks import ask, exercise
+from lessons.checks import Call, ask, exercise
 
 
-@exercise("Exercise 1: who comes with whom")
-def check_conditional(answer: Any) -> str:
-    """`conditional(multi_hot (N, C)) -> (C, C)`, P(j | i) in row i, 0 on the diagonal."""
+@exercise("Exercise 1: the joint embedding")
+def check_joint_scores(answer: Any) -> str:
+    """`scores(o (B, H), v (B, D), U_o (E, H), U_I (E, D), table (C+2, E)) -> logits (B, C+1)`."""
     generator = torch.Generator().manual_seed(0)
-    small = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 1]]).float()
-    unused = (torch.rand(9, 4, generator=generator) < 0.5).float()
-    unused[:, 2] = 0
-    cases = [
-        (small, "Row i: of the images with label i, the share that have j. Diagonal 0."),
-        ((torch.rand(40, 6, generator=generator) < 0.4).float(), "Row i: of the images with label i, the share with j."),
-        (unused, "A label without images: nothing can be said of it, its row is 0 (0/0 is NaN)."),
-    ]  # fmt: skip
-    for multi_hot, hint in cases:
-        expected = cooccurrence_prior(multi_hot)
-        together = multi_hot.T @ multi_hot
-        call = ask(answer, multi_hot=multi_hot)
-        call.check_form(expected, "Return a tensor.")
+    for batch, units, dim, size, labels in ((2, 3, 4, 2, 3), (3, 4, 5, 4, 6), (4, 6, 6, 6, 4)):
+        shapes = {"o": (batch, units), "v": (batch, dim), "U_o": (size, units), "U_I": (size, dim)}
+        shapes |= {"table": (labels + 2, size)}
+        given = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+        o, v, u_o, u_i, table = given.values()
+        state, image = o @ u_o.T, v @ u_i.T
+        x = (state + image).relu()
+        expected = x @ table[:-1].T
+        call = ask(answer, **given)
+        shape = tuple(getattr(call.value, "shape", ()))
+        hint = "<start>, the last row of the table, is read but never said: leave it out of the scores."
+        call.expect(shape != (batch, labels + 2), expected=expected, hint=hint)
+        hint = "<stop> is scored, too: only the last row of the table, <start>, is left out."
+        call.expect(shape != (batch, labels), expected=expected, hint=hint)
+        hint = "Return logits (B, C + 1): a row per image."
+        call.expect(shape == tuple(expected.shape), expected=expected, hint=hint)
         slips = {
-            "The diagonal is P(i | i) = 1: set it to 0, no label is its own neighbour.":
-                together / together.diagonal().clamp(min=1).unsqueeze(1),
-            "This is P(i | j): divide each row i by the images of i, not each column.": expected.T.contiguous(),
-            "These are counts: divide row i by the number of images with label i.": together,
-            "These are counts: divide row i by the number of images with label i. ": together.clone().fill_diagonal_(0),
-            "Divided by all images, this is P(i and j). Divide row i by the images of i.":
-                (together / len(multi_hot)).fill_diagonal_(0),
+            "The ReLU is missing.": (state + image) @ table[:-1].T,
+            "ReLU comes after the sum of both projections, not before it.": (state.relu() + image.relu()) @ table[:-1].T,
+            "ReLU belongs to x, not to the scores, which may be negative.": ((state + image) @ table[:-1].T).relu(),
+            "The scores are those of x, without another ReLU.": (x @ table[:-1].T).relu(),
+            "Where is the image? x is made of both projections.": state.relu() @ table[:-1].T,
+            "Where is the state of the LSTM? x is made of both projections.": image.relu() @ table[:-1].T,
+            "The two projections are added, not multiplied.": (state * image).relu() @ table[:-1].T,
+            "It is the last row, <start>, that is left out, not the first.": x @ table[1:].T,
+            "Return the logits; the softmax is part of the loss.": expected.softmax(1),
         }  # fmt: skip
-        call.compare(expected, slips=slips, hint=hint, tolerance=1e-5)
-    return "It has a direction: P(j | i) is not P(i | j)."
-
-
-@exercise("Exercise 2: one step along the graph")
-def check_propagate(answer: Any) -> str:
-    """`propagate(adjacency (C, C), nodes (C, d)) -> (C, d)`: R^(-1/2) Aᵀ R^(-1/2) nodes."""
-    generator = torch.Generator().manual_seed(1)
-    for labels, size in ((3, 2), (5, 4), (4, 1)):
-        adjacency = (torch.rand(labels, labels, generator=generator) * 2).round() * 0.5 + torch.eye(labels)
-        adjacency[0, -1] += 0.7  # never symmetric
-        nodes = torch.randn(labels, size, generator=generator)
-        expected = normalized(adjacency) @ nodes
-        call = ask(answer, adjacency=adjacency, nodes=nodes)
-        call.check_form(expected, "Return a tensor.")
-        rows, columns = adjacency.sum(1), adjacency.sum(0)
-        scale = rows.rsqrt()
-        slips = {
-            "A must be transposed: a label takes from those whose arrows arrive at it.":
-                scale[:, None] * adjacency * scale @ nodes,
-            "R holds the sums of the rows, not of the columns.":
-                columns.rsqrt()[:, None] * adjacency.T * columns.rsqrt() @ nodes,
-            "The normalisation is missing: without R, labels with many neighbours become large.": adjacency.T @ nodes,
-            "Each side gets R to the power -1/2; this divides by R once, on the left.": (adjacency.T / rows[:, None]) @ nodes,
-            "Each side gets R to the power -1/2; this divides by R once, on the right.": (adjacency.T / rows) @ nodes,
-            "The power is -1/2, not +1/2: divide.": rows.sqrt()[:, None] * adjacency.T * rows.sqrt() @ nodes,
-            "The power is -1/2: this divides by R on both sides.": adjacency.T / rows[:, None] / rows @ nodes,
-            "This is the normalised adjacency. Multiply the nodes by it.": normalized(adjacency),
-        }  # fmt: skip
-        hint = "Row i of the result: the sum over j of A[j, i] / √(r_i r_j) · nodes[j]."
-        call.compare(expected, slips=slips, hint=hint, tolerance=1e-5)
-    return "Two such steps with a matrix each and a ReLU between them are a graph network."
-
-
-@exercise("Exercise 3: a graph that is never NaN")
-def check_safe_adjacency(answer: Any) -> str:
-    """`safe_adjacency(edges (C, C), product (C, C)) -> (C, C)`: normalised edges + I + softmax of rows."""
-    generator = torch.Generator().manual_seed(2)
-    for labels, scale in ((3, 1.0), (4, 5.0), (5, 60.0)):
-        edges = (torch.rand(labels, labels, generator=generator) < 0.4).float().fill_diagonal_(0) * 0.25
-        product = scale * torch.randn(labels, labels, generator=generator)
-        product[0] -= 3 * scale  # bare, its row sum is negative
-        one = torch.eye(labels)
-        expected = normalized(edges + one + product.softmax(1))
-        call = ask(answer, edges=edges, product=product)
-        call.check_form(expected, "Return a tensor.")
-        hint = "There is a NaN: a row sum was negative, or exp of a large number infinite. Softmax takes care of both."
-        call.expect(not call.value.isnan().any(), expected=expected, hint=hint)
-        slips = {
-            "The identity is missing: every label also hears itself.": normalized(edges + product.softmax(1)),
-            "The edges of the prior are missing.": normalized(one + product.softmax(1)),
-            "Softmax over the rows: each row sums to 1 (dimension 1, not 0).": normalized(edges + one + product.softmax(0)),
-            "This is not normalised yet: R^(-1/2) Aᵀ R^(-1/2).": edges + one + product.softmax(1),
-            "Clipped at 0, it is safe, but a label whose row is all negative would learn nothing. Use softmax.":
-                normalized(edges + one + product.clamp(min=0)),
-        }  # fmt: skip
-        hint = "normalized(edges + identity + softmax of the rows of product)."
-        call.compare(expected, slips=slips, hint=hint, tolerance=1e-5)
-    return "Every row sum is at least 2, whatever the weights."
-
-
-@exercise("Exercise 4: labels look at the image")
-def check_look(answer: Any) -> str:
-    """`look(queries (C, d), keys (N, d), values (N, e)) -> (seen (C, e), weights (C, N))`."""
-    generator = torch.Generator().manual_seed(3)
-    for labels, tokens, size, width in ((2, 4, 3, 3), (3, 5, 4, 2), (5, 3, 16, 6)):
-        queries, keys, values = (
-            torch.randn(n, generator=generator) for n in ((labels, size), (tokens, size), (tokens, width))
+        if units == dim == size:
+            untransposed = (o @ u_o + v @ u_i).relu() @ table[:-1].T
+            slips["A row of U times a column: o @ U_o.T, not o @ U_o."] = untransposed
+        hint = (
+            "x = ReLU(U_o o + U_I v), row by row, and the score of a label is x times its row of the table."
         )
+        call.compare(expected, slips=slips, hint=hint, tolerance=1e-5)
+    return "Image and words meet in one space, and the vector that is read is the vector that scores."
 
-        def outcome(energy: Tensor, values: Tensor = values, axis: int = 1) -> tuple[Tensor, Tensor]:
-            weights = energy.softmax(axis)
-            return weights @ values, weights
 
-        energy = queries @ keys.T
-        expected = outcome(energy / math.sqrt(size))
-        call = ask(answer, queries=queries, keys=keys, values=values)
+@exercise("Exercise 2: what the decoder is given")
+def check_given_concepts(answer: Any) -> str:
+    """`given(logits (B, C), multi_hot (B, C), joint, pretraining) -> (B, C)`, with the right gradient."""
+    generator = torch.Generator().manual_seed(0)
+    for joint, pretraining in ((False, False), (True, False), (False, True), (True, True)):
+        logits = 2 * torch.randn(2, 3, generator=generator)
+        multi_hot = (torch.rand(2, 3, generator=generator) < 0.5).float()
+        probability = logits.sigmoid()
+        expected = multi_hot if pretraining else probability
+        given = logits.clone().requires_grad_()
+        call = ask(answer, logits=given, multi_hot=multi_hot, joint=joint, pretraining=pretraining)
+        shape = tuple(getattr(call.value, "shape", ()))
+        hint = "Return a number per concept, (B, C)."
+        call.expect(shape == tuple(expected.shape), expected=expected, hint=hint)
         slips = {
-            "The energies are divided by √d, d the size of a query.": outcome(energy),
-            "The energies are divided by √d, not by d.": outcome(energy / size),
-            "Softmax goes over the tokens (dimension 1): each label shares out its own attention.":
-                outcome(energy / math.sqrt(size), axis=0),
-            "First what was seen, then the weights: they are swapped.": expected[::-1],
-            "The energies go through softmax over the tokens.": (energy / math.sqrt(size) @ values, energy / math.sqrt(size)),
+            "These are logits. The decoder reads probabilities: sigmoid.": logits,
+            "Each concept is a question of its own: sigmoid, not softmax.": logits.softmax(1),
+            "Do not decide for the decoder: it reads probabilities, not 0 or 1.": (probability > 0.5).float(),
+        }
+        if pretraining:
+            slips = {"In pre-training the decoder starts from the true labels, multi_hot.": probability}
+        else:
+            slips["The true labels are for pre-training; otherwise it reads what the CNN thinks."] = multi_hot
+        hint = "sigmoid(logits), or multi_hot in pre-training."
+        call.compare(expected, slips=slips, hint=hint, tolerance=1e-5)
+        has, wanted = call.value.requires_grad, joint and not pretraining
+        told = Call(call.given, "a tensor that carries a gradient" if has else "a tensor without a gradient")
+        wants = "a gradient to the logits" if wanted else "no gradient to the logits"
+        if pretraining:
+            hint = "True labels do not depend on the logits: return multi_hot itself."
+        elif joint:
+            hint = "With joint=True the loss of the sequence trains the concepts, too: do not detach."
+        else:
+            hint = "With joint=False the gradient of the sequence stops here: detach()."
+        told.expect(has == wanted, expected=wants, hint=hint)
+    return "Three ways to start the same decoder; they differ in who teaches whom."
+
+
+@exercise("Exercise 3: the ceiling of top-k")
+def check_top_k_ceiling(answer: Any) -> str:
+    """`ceiling(lengths (N,), k) -> (precision, recall)` of the best system that names exactly k labels."""
+    cases = [
+        ([3, 3, 3], 3, "With three true labels on every image, three right ones are possible: both are 1."),
+        ([1, 1], 3, "Of three labels for an image that has one, at most one is right: precision 1/3, recall 1."),
+        ([6, 2], 3, "min(n, k) labels of an image can be right: here 3 and 2 of 6 named, of 8 that are true."),
+        ([0, 4, 1], 2, "An image without labels gets k labels, too, all of them wrong."),
+        ([0, 1, 2, 5, 6], 4, "Sum min(n, k) over the images. That, over N k, is precision; over all true labels, recall."),
+    ]  # fmt: skip
+    for lengths, k, hint in cases:
+        n = torch.tensor(lengths)
+        right = n.clamp(max=k)
+        total = float(right.sum())
+        expected = (total / (len(n) * k), total / float(n.sum()))
+        call = ask(answer, lengths=n, k=k)
+        images = n > 0
+        each = (right[images] / n[images]).mean().item()
+        slips = {
+            "You return recall and precision: precision comes first.": expected[::-1],
+            "Recall: divide by all true labels, not by image and then average.": (expected[0], each),
+            "More than the n labels of an image cannot be right: min(n, k).": (1.0, len(n) * k / float(n.sum())),
+            "Images without labels count, too: k wrong labels are named there.":
+                (total / max(1, int(images.sum()) * k), expected[1]),
         }  # fmt: skip
-        form = "Return two tensors: what was seen, and the weights."
-        hint = "weights = softmax over the tokens of queries · keysᵀ / √d; seen = weights · values."
-        call.compare(expected, form=form, slips=slips, hint=hint, tolerance=1e-5)
-    return "All labels at once: no loop, no order, no <stop>."
+        form = "Return two numbers, precision and recall."
+        call.compare(expected, form=form, slips=slips, hint=hint, tolerance=1e-6)
+    return "No model is in this formula: the numbers are a property of the data and of k."
