@@ -82,11 +82,7 @@ def show(figure: Figure, *, alt: str) -> None:
 
     if not alt.strip():
         raise ValueError("alt is empty: say in a sentence what the figure shows")
-    display(
-        {"image/png": to_png(figure), "text/plain": alt},
-        metadata={"image/png": {"alt": alt}},
-        raw=True,
-    )
+    display({"image/png": to_png(figure), "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
 
 
 # ---------------------------------------------------------------- images and boxes

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -89,30 +88,19 @@ class Batch:
 # ---- images --------------------------------------------------------------------------------------
 
 
-class Item(NamedTuple):
-    """One image of a data set. image: (3, H, W) float32. labels: ids in the order of training."""
+class LabelledImages(Dataset[Batch]):
+    """The labels of `records` in an order, a batch at a time; a subclass adds images or features.
 
-    index: int
-    image: Tensor
-    labels: list[int]
-    num_labels: int
-
-
-class ImageDataset(Dataset[Item]):
-    """Images of `records` (a split of `AnnotatedImages`), with their labels in an order.
-
-    transform: PIL RGB image -> (3, H, W) float32, see `images.eval_transform`.
     order: one of `labels.ORDERS`. "random" is drawn anew at each access, from torch's global generator.
     frequency: (C,) int64, for rare-first and frequent-first: `AnnotatedImages.frequency()`.
 
-    A label that the vocabulary lacks raises ValueError; an image that cannot be read DataError with its name.
+    A label that the vocabulary lacks and an unknown order raise ValueError.
     """
 
     def __init__(
         self,
         records: Sequence[Record],
         vocabulary: Vocabulary,
-        transform: Callable[[Image.Image], Tensor],
         *,
         order: str = "given",
         frequency: Tensor | None = None,
@@ -120,43 +108,62 @@ class ImageDataset(Dataset[Item]):
         options: dict[str, Any] = {"vocabulary": vocabulary, "frequency": frequency}
         order_labels([], order, **options)  # a wrong order is refused here, not in a worker
         fixed = "given" if order == "random" else order
-        labels = [order_labels(vocabulary.encode(record.labels), fixed, **options) for record in records]
-        # Flat arrays, not 100,000 records: a forked worker copies every page with an object that it counts.
-        self._paths = np.array([os.fsencode(record.path) for record in records])
-        self._labels = np.fromiter(chain.from_iterable(labels), dtype=np.int32)
-        self._ends = np.cumsum([0, *map(len, labels)])
-        self.transform, self.order, self.num_labels = transform, order, len(vocabulary)
+        ids = [order_labels(vocabulary.encode(record.labels), fixed, **options) for record in records]
+        # Tensors, not 100,000 records: a forked worker copies every page with an object that it counts.
+        self.labels, self.lengths = pad_labels(ids, vocabulary.stop)  # (N, T), (N,)
+        self.order, self.num_labels = order, len(vocabulary)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self.lengths)
 
-    def __getitem__(self, index: int) -> Item:
+    @property
+    def multi_hot(self) -> Tensor:
+        """(N, C) float32, the labels of all images as sets."""
+        return to_multi_hot(self.labels, self.num_labels)
+
+    def __getitem__(self, index: int) -> Batch:
+        """A batch of one image."""
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        image = self.transform(open_image(os.fsdecode(self._paths[index])))
-        labels = self._labels[self._ends[index] : self._ends[index + 1]].tolist()
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """The batch of these images."""
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        lengths = self.lengths[index]
+        labels = self.labels[index, : int(lengths.max()) + 1]  # (B, T of the longest in the batch)
         if self.order == "random":
-            labels = order_labels(labels, "random")
-        return Item(index, image, labels, self.num_labels)
+            noise = torch.rand(labels.shape)
+            noise[torch.arange(labels.shape[1]) >= lengths[:, None]] = 2  # padding sorts behind
+            labels = labels.gather(1, noise.argsort(dim=1))
+        return Batch(index, labels, lengths, to_multi_hot(labels, self.num_labels))
 
 
-def collate(items: Sequence[Item] | Batch) -> Batch:
-    """Items of `ImageDataset` to a `Batch` with images; a `Batch` (of `FeatureDataset`) passes through."""
-    if isinstance(items, Batch):
-        return items
-    num_labels = items[0].num_labels
-    labels, lengths = pad_labels([item.labels for item in items], num_labels)
-    return Batch(
-        index=torch.tensor([item.index for item in items]),
-        labels=labels,
-        lengths=lengths,
-        multi_hot=to_multi_hot(labels, num_labels),
-        images=torch.stack([item.image for item in items]),
-    )
+class ImageDataset(LabelledImages):
+    """Batches of the images themselves, opened when asked for.
+
+    transform: PIL RGB image -> (3, H, W) float32, see `images.eval_transform`. options: of `LabelledImages`.
+    An image that cannot be read raises DataError with its name.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        vocabulary: Vocabulary,
+        transform: Callable[[Image.Image], Tensor],
+        **options: Any,
+    ) -> None:
+        super().__init__(records, vocabulary, **options)
+        self.transform, self._paths = transform, np.array([os.fsencode(record.path) for record in records])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        paths = [os.fsdecode(self._paths[index]) for index in indices]
+        images = torch.stack([self.transform(open_image(path)) for path in paths])
+        return replace(super().__getitems__(indices), images=images)
 
 
 def make_loader(
-    dataset: Dataset[Any],
+    dataset: Dataset[Batch],
     *,
     batch_size: int,
     shuffle: bool = False,
@@ -165,9 +172,7 @@ def make_loader(
     pin_memory: bool = False,
     batch_sampler: Sampler[list[int]] | None = None,
 ) -> DataLoader[Batch]:
-    """Batches of an `ImageDataset` or a `FeatureDataset`.
-
-    Raises ValueError for shuffling a data set without images.
+    """Batches of an `ImageDataset`, a `FeatureDataset` or a `CaptionDataset`.
 
     num_workers: processes that load images; 2 to 16 pay on Linux with large images.
     seed: fixes the order of the images in each epoch and the random numbers of the workers (torch, numpy and
@@ -175,6 +180,8 @@ def make_loader(
         makes it repeat.
     pin_memory: page-locked batches, for a faster copy to a GPU; without a GPU it is ignored.
     batch_sampler: in place of batch_size, shuffle and seed; its `generator` becomes the loader's.
+
+    Raises ValueError for shuffling a data set without images.
     """
     if shuffle and len(dataset) == 0:  # type: ignore[arg-type]
         raise ValueError("there are no images to shuffle: print(data.describe()) shows which split is empty")
@@ -183,19 +190,15 @@ def make_loader(
         dataset,
         **(batches if batch_sampler is None else {"batch_sampler": batch_sampler}),
         num_workers=num_workers,
-        collate_fn=collate,
+        collate_fn=_as_it_is,
         pin_memory=pin_memory and torch.cuda.is_available(),
-        worker_init_fn=seed_worker,
         generator=getattr(batch_sampler, "generator", None) or torch.Generator().manual_seed(seed),
         persistent_workers=num_workers > 0,
     )
 
 
-def seed_worker(worker: int) -> None:
-    """Seed numpy and random in a worker from torch, which the loader seeds differently in each."""
-    seed = torch.initial_seed() % 2**32
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - transforms of others may use the global generator
+def _as_it_is(batch: Batch) -> Batch:
+    return batch  # the data sets make whole batches; a function with a name, because workers unpickle it
 
 
 # ---- captions ------------------------------------------------------------------------------------
@@ -212,9 +215,7 @@ class CaptionRows:
     first:   (N + 1,) int64, the rows of image i are first[i] to first[i + 1] - 1; an image may have none.
     """
 
-    def __init__(
-        self, records: Sequence[Record], vocabulary: Vocabulary, *, tokenizer: Tokenizer = tokenize
-    ) -> None:
+    def __init__(self, records: Sequence[Record], vocabulary: Vocabulary, *, tokenizer: Tokenizer = tokenize):
         found = [[encode_words(tokenizer(text), vocabulary) for text in r.captions] for r in records]
         found = [[ids for ids in rows if ids] for rows in found]
         rows = list(chain.from_iterable(found))
@@ -244,33 +245,28 @@ class CaptionRows:
         return pad_labels([self.words(row) for row in rows], self.vocabulary.stop)
 
 
-class CaptionDataset(Dataset[Any]):
+class CaptionDataset(Dataset[Batch]):
     """Images with one caption each: row i of `captions` with its image.
 
     images: an `ImageDataset` or a `FeatureDataset` of the images that `captions` belongs to. Its labels are
         replaced by the words; `Batch.index` stays that of the image.
     """
 
-    def __init__(self, images: Dataset[Any], captions: CaptionRows) -> None:
-        if len(images) != captions.num_images:  # type: ignore[arg-type]
+    def __init__(self, images: Dataset[Batch], captions: CaptionRows) -> None:
+        if (count := len(images)) != captions.num_images:  # type: ignore[arg-type]
             raise ValueError(
-                f"captions of {captions.num_images} images, but there are {len(images)}: "  # type: ignore[arg-type]
-                "give both the same records"
+                f"captions of {captions.num_images} images, but there are {count}: give both the same records"
             )
         self.images, self.captions = images, captions
 
     def __len__(self) -> int:
         return len(self.captions)
 
-    def __getitems__(self, rows: Sequence[int]) -> Batch | list[Item]:
-        images = self.captions.image[torch.as_tensor(rows, dtype=torch.int64)].tolist()
-        count = len(self.captions.vocabulary)
-        if not hasattr(self.images, "__getitems__"):
-            pairs = zip(images, map(self.captions.words, rows), strict=True)
-            return [self.images[i]._replace(labels=ids, num_labels=count) for i, ids in pairs]
+    def __getitems__(self, rows: Sequence[int]) -> Batch:
         labels, lengths = self.captions.padded(rows)
-        batch = self.images.__getitems__(images)
-        return replace(batch, labels=labels, lengths=lengths, multi_hot=to_multi_hot(labels, count))
+        multi_hot = to_multi_hot(labels, len(self.captions.vocabulary))
+        batch = self.images.__getitems__(self.captions.image[torch.as_tensor(rows)].tolist())
+        return replace(batch, labels=labels, lengths=lengths, multi_hot=multi_hot)
 
 
 class CaptionBatches(Sampler[list[int]]):

@@ -36,11 +36,7 @@ FREQUENT_SMALL = ("bird", "ball")  # some 2 % of the picture, in 28 % and 15 % o
 AMBIGUOUS = ("ball", "rock")  # drawn alike: a ball beside a person or a dog, a rock elsewhere
 
 # True of every scene: with a label comes at least one of these. `metrics.label_sets.set_consistency` tests named sets.
-RULES: dict[str, tuple[str, ...]] = {
-    "holding": ("person",),
-    "riding": ("horse", "bicycle"),
-    "boat": ("sea",),
-}
+RULES: dict[str, tuple[str, ...]] = {"holding": ("person",), "riding": ("horse", "bicycle"), "boat": ("sea",)}
 
 MAX_LABELS = 6
 MIN_VISIBLE = 0.4  # a thing of which a smaller share can be seen is left out of the picture
