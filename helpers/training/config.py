@@ -5,8 +5,9 @@ Also what is wrong with files and folders, said in the first second.
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 SCHEDULES = ("one-cycle", "cyclic", "constant")
 CYCLE = 4  # steps
+EPOCHS, BATCH_SIZE = 20, 64  # unless they are given
+LEAST_STEPS, LEAST_BATCHES = 400, 16  # of a run and of an epoch, unless they are given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +102,20 @@ class FitOptions(Options):
     schedule: "one-cycle": the learning rate goes up to `learning_rate` over the first `warmup` share of all steps,
         then down to nearly 0 along a cosine (OneCycleLR). So `epochs` shapes the whole schedule, not only its end.
         "cyclic": from `learning_rate` down to a thousandth of it in a line of `CYCLE` steps, again and again.
-    ema_decay: of the average of the weights, over about 1 / (1 - ema_decay) steps. It is judged and kept; so are the
-        averaged statistics of batch-norms.
+    ema_decay: of the average of the weights, over about 1 / (1 - ema_decay) steps, at the start over fewer: the decay
+        of step t is at most (1 + t) / (10 + t), so that the untrained weights do not stay in the average of a short
+        run. It is judged and kept; so are the averaged statistics of batch-norms.
     swa: in its place the plain mean of the weights at the end of every `CYCLE` steps (Izmailov et al., "Averaging
         Weights Leads to Wider Optima and Better Generalization", UAI 2018).
     """
 
     heading: ClassVar[str] = "training"
-    epochs: int = option(20, "passes over the training images", COUNT, basic=True)
+    epochs: int | None = option(
+        None,
+        f"passes over the training images (default: {EPOCHS}, or more for {LEAST_STEPS} steps)",
+        COUNT,
+        basic=True,
+    )
     learning_rate: float = option(1e-3, "highest learning rate", POSITIVE, flag="--lr", basic=True)
     # AdamW's own default; applied to matrices, not to biases and norms
     weight_decay: float = option(1e-2, "of AdamW", NOT_NEGATIVE)
@@ -137,7 +146,9 @@ class RunOptions(Options):
 
     heading: ClassVar[str] = "run"
     output: Path = option(..., "folder for the checkpoint and the metrics", basic=True)
-    batch_size: int = option(64, "images per step", COUNT, basic=True)
+    batch_size: int | None = option(
+        None, f"images per step (default: {BATCH_SIZE}, less for few images)", COUNT, basic=True
+    )
     select: str | None = option(
         None, "validation metric that picks the best epoch (default: mAP, CF1 or BLEU-4)", metavar="METRIC"
     )
@@ -200,6 +211,24 @@ class Config:
                 f"{run.output} holds an interrupted run: go on with it with --resume, choose another --output, or "
                 "delete it"
             )
+
+
+def usual_epochs(steps: int) -> int:
+    """As many as a run takes that is not told; steps: of an epoch."""
+    return max(EPOCHS, math.ceil(LEAST_STEPS / steps))
+
+
+def scaled(config: Config, images: int) -> Config:
+    """The configuration with the epochs and the batch size that it leaves open; images: those to train on."""
+    batch_size = config.run.batch_size
+    if batch_size is None:  # a power of two, from 8
+        batch_size = min(BATCH_SIZE, max(8, 2 ** int(math.log2(max(1, images // LEAST_BATCHES)))))
+    epochs = config.fit.epochs or usual_epochs(math.ceil(images / batch_size))
+    return replace(
+        config,
+        fit=replace(config.fit, epochs=epochs),
+        run=replace(config.run, batch_size=batch_size),
+    )
 
 
 def pick_device(name: str) -> torch.device:

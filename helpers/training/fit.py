@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from helpers.data.batches import Batch
 from helpers.data.files import load_state, save_state
 from helpers.metrics.label_sets import multilabel_metrics, sequence_metrics
 from helpers.systems.base import System
-from helpers.training.config import CYCLE, FitOptions
+from helpers.training.config import CYCLE, FitOptions, usual_epochs
 
 Metrics = dict[str, float]
 
@@ -119,6 +119,8 @@ def fit(
     loss stops being finite (nothing of that epoch is kept), ValueError when `select` is not among the metrics.
     """
     options = options or FitOptions()
+    if options.epochs is None:
+        options = replace(options, epochs=usual_epochs(len(loader)))
     run = _Run(model, options, len(loader), select, output, torch.device(device))
     if resume:
         run.restore()
@@ -197,13 +199,20 @@ def cycle_factor(step: int) -> float:
     return 1.0 - 0.999 * (step % CYCLE) / (CYCLE - 1)
 
 
-def make_average(model: nn.Module, options: FitOptions) -> AveragedModel | None:
-    """The average of the weights, see `FitOptions`."""
-    if options.swa:
-        return AveragedModel(model, multi_avg_fn=get_swa_multi_avg_fn(), use_buffers=True)
-    if options.ema_decay:
-        return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay), use_buffers=True)
-    return None
+def make_average(
+    model: nn.Module, options: FitOptions, schedule: torch.optim.lr_scheduler.LRScheduler
+) -> AveragedModel | None:
+    """The average of the weights, see `FitOptions`; the schedule counts the steps."""
+
+    def moving(averages: list[Tensor], weights: list[Tensor], _: Tensor) -> None:
+        t = schedule.last_epoch
+        get_ema_multi_avg_fn(min(options.ema_decay, (1 + t) / (10 + t)))(averages, weights, None)
+
+    if not options.swa and not options.ema_decay:
+        return None
+    return AveragedModel(
+        model, multi_avg_fn=get_swa_multi_avg_fn() if options.swa else moving, use_buffers=True
+    )
 
 
 class _Run:
@@ -225,7 +234,7 @@ class _Run:
             raise ValueError("the model has no parameter to train: everything is frozen")
         self.optimizer = torch.optim.AdamW(parameter_groups(model, options), lr=options.learning_rate)
         self.scheduler = make_schedule(self.optimizer, options, total_steps=options.epochs * steps)
-        self.averaged = make_average(model, options)
+        self.averaged = make_average(model, options, self.scheduler)
         self.judged = model if self.averaged is None else self.averaged.module
         self.parts = {"model": model, "optimizer": self.optimizer, "scheduler": self.scheduler}
         if self.averaged is not None:

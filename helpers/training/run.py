@@ -37,9 +37,11 @@ from helpers.systems.options import (
 )
 from helpers.systems.registry import build
 from helpers.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from helpers.training.config import Config, pick_device
+from helpers.training.config import Config, pick_device, scaled
 from helpers.training.fit import Metrics, evaluate, fit, predict_all
 from helpers.training.report import CaptionJudge
+
+FEW = 1000  # training images; a run says so
 
 
 def run(config: Config) -> dict[str, Metrics]:
@@ -52,6 +54,12 @@ def run(config: Config) -> dict[str, Metrics]:
     device = pick_device(config.run.device)
     data = load_data(config)
     print(data.describe())
+    config = scaled(config, len(data.train))
+    if len(data.train) < FEW:
+        print(
+            f"only {len(data.train)} images to train on: {config.fit.epochs} epochs in steps of {config.run.batch_size} "
+            "(--epochs and --batch-size change that); rare labels will hardly be learned"
+        )
     task = make_task(config, data)
     if config.encoder.flip is None:  # a mirror makes "to the left of" a lie
         config = replace(config, encoder=replace(config.encoder, flip=config.options.learns == "labels"))

@@ -99,6 +99,6 @@ def test_words_reach_their_classes_and_files_are_read(tmp_path) -> None:
         512,
     )
     assert (str(config.data.data_dir), config.fit.learning_rate, config.encoder.flip) == ("a b", 0.25, False)
-    assert config.encoder.freeze and config.run.batch_size == 64
+    assert config.encoder.freeze and config.run.batch_size is None
     with pytest.raises(SystemExit):
         train.configure(["ria"])  # no output

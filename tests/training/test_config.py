@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from helpers.commands.train import configure
-from helpers.training.config import pick_device
+from helpers.training.config import pick_device, scaled
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,23 @@ def test_outputs_that_cannot_be_written_or_are_taken_are_refused(tmp_path: Path)
         with pytest.raises(ValueError, match=f"holds {message}.* another --output"):
             configure(["ria", "--output", str(tmp_path)]).check()
     configure(["ria", "--output", str(tmp_path), "--resume"]).check()
+
+
+@pytest.mark.parametrize(
+    ("images", "words", "found"),
+    [
+        (70, "", (8, 45)),  # 9 steps an epoch
+        (210, "", (8, 20)),
+        (700, "", (32, 20)),
+        (2800, "", (64, 20)),
+        (1, "", (8, 400)),
+        (70, "--epochs 2 --batch-size 64", (64, 2)),
+        (70, "--batch-size 64", (64, 200)),
+    ],
+)
+def test_few_images_get_small_batches_and_enough_steps(images: int, words: str, found: tuple) -> None:
+    config = scaled(configure(["ria", "--output", "unused", *words.split()]), images)
+    assert (config.run.batch_size, config.fit.epochs) == found
 
 
 def test_devices() -> None:

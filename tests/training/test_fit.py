@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,15 @@ from torch.utils.data import DataLoader
 from helpers.data.batches import Batch, Features
 from helpers.data.files import load_state
 from helpers.systems.base import Prediction
-from helpers.training.fit import FitOptions, evaluate, fit, make_schedule, parameter_groups, predict_all
+from helpers.training.fit import (
+    FitOptions,
+    evaluate,
+    fit,
+    make_average,
+    make_schedule,
+    parameter_groups,
+    predict_all,
+)
 
 N, D, C = 40, 6, 3
 plan = partial(FitOptions, ema_decay=0.0)
@@ -258,7 +267,26 @@ def test_the_average_is_judged_and_kept(loader) -> None:
     )
     start = weights(make_model())
     assert torch.equal(weights(model), judged[-1])
-    assert (weights(model) - start).norm() < 0.5 * (weights(plain) - start).norm(), "an average lags behind"
+    assert (weights(model) - start).norm() < (weights(plain) - start).norm(), "an average lags behind"
+
+
+def test_a_short_run_forgets_the_untrained_weights(loader) -> None:
+    """The decay of step t is at most (1 + t) / (10 + t): after 40 steps little of the first weights is left."""
+    model = make_model()
+    schedule = SimpleNamespace(last_epoch=0)
+    averaged = make_average(model, FitOptions(ema_decay=0.99), schedule)
+    first, expected = weights(model).clone(), None
+    for t in range(1, 41):
+        with torch.no_grad():
+            model.linear.weight += 1
+        schedule.last_epoch = t
+        averaged.update_parameters(model)
+        decay = min(0.99, (1 + t) / (10 + t))
+        now = weights(model)
+        expected = now if expected is None else decay * expected + (1 - decay) * now
+    torch.testing.assert_close(weights(averaged.module), expected)
+    lag = (weights(model) - expected).max() / (weights(model) - first).max()
+    assert lag < 0.15, "with a constant decay two thirds of the way would be missing"
 
 
 def test_gradients_are_clipped(loader) -> None:

@@ -14,6 +14,7 @@ from helpers.data.files import REPOSITORY
 from helpers.data.load import load
 from helpers.data.records import AnnotatedImages
 from helpers.decoders.label_graph import cosine_prior, neighbours
+from helpers.training.config import scaled
 from helpers.training.run import graph_tensors, load_data, make_encoder, make_loaders, make_system, make_task
 
 RECIPES = REPOSITORY / "docs" / "recipes"
@@ -35,6 +36,7 @@ def glove(tmp_path_factory: pytest.TempPathFactory, data: AnnotatedImages) -> st
 
 def system_of(data: AnnotatedImages, words: str):
     config = configure([*words.split(), "--weights", "none", "--image-size", "64", "--output", "unused"])
+    config = scaled(config, len(data.train))
     return make_system(config, data, make_task(config, data), make_encoder(config))
 
 
@@ -95,7 +97,7 @@ def test_the_prior_is_counted_on_training_images_or_taken_from_words(data, glove
 
 def test_part_of_the_encoder_can_learn(data: AnnotatedImages, tmp_path: Path) -> None:
     words = "bce --weights none --image-size 64 --freeze-up-to stage1 --vertical-flip --output unused"
-    config = configure(words.split())
+    config = scaled(configure(words.split()), len(data.train))
     encoder = make_encoder(config)
     learning = [name for name, p in encoder.named_parameters() if p.requires_grad]
     assert 0 < len(learning) < len(list(encoder.parameters()))
