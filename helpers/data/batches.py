@@ -1,7 +1,4 @@
-"""What flows through a model: features and batches; and how records become batches, of images or of captions.
-
-A split is made of images, never of captions: all captions of an image are on one side (see `load`).
-"""
+"""What flows through a model, features and batches; how records become batches of images or of captions."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from helpers.data.words import UNKNOWN, Tokenizer, encode_words, tokenize
 
 
 class Features(NamedTuple):
-    """What an encoder says of a batch of images.
+    """What an encoder gives for a batch of images.
 
     pooled: (B, D) float, the mean over the grid: one vector per image.
     grid:   (B, L, D) float, one vector per grid cell, row by row from the top left; None where only the
@@ -175,9 +172,8 @@ def make_loader(
     """Batches of an `ImageDataset`, a `FeatureDataset` or a `CaptionDataset`.
 
     num_workers: processes that load images; 2 to 16 pay on Linux with large images.
-    seed: fixes the order of the images in each epoch and the random numbers of the workers (torch, numpy and
-        random). Without workers augmentation draws from torch's global generator instead: `torch.manual_seed`
-        makes it repeat.
+    seed: fixes the order of the images in each epoch and the random numbers of the workers. Without workers
+        augmentation draws from torch's global generator instead.
     pin_memory: page-locked batches, for a faster copy to a GPU; without a GPU it is ignored.
     batch_sampler: in place of batch_size, shuffle and seed; its `generator` becomes the loader's.
 
@@ -246,10 +242,9 @@ class CaptionRows:
 
 
 class CaptionDataset(Dataset[Batch]):
-    """Images with one caption each: row i of `captions` with its image.
+    """Images with one caption each: row i of `captions`, its words in place of the labels of its image.
 
-    images: an `ImageDataset` or a `FeatureDataset` of the images that `captions` belongs to. Its labels are
-        replaced by the words; `Batch.index` stays that of the image.
+    images: an `ImageDataset` or a `FeatureDataset` of the same records as `captions`.
     """
 
     def __init__(self, images: Dataset[Batch], captions: CaptionRows) -> None:
@@ -272,8 +267,7 @@ class CaptionDataset(Dataset[Batch]):
 class CaptionBatches(Sampler[list[int]]):
     """Which captions make the batches of an epoch: shuffled, with captions of about one length together.
 
-    per_image: "one" draws one caption of every image, another one each epoch: over the epochs all captions
-        count alike. "all" takes every caption: for images of five captions an epoch is five times longer.
+    per_image: "one" draws one caption of every image, another one each epoch; "all" takes every caption.
     generator: all random choices come from it; `training.fit` seeds it anew for each epoch.
 
     Within `POOL` batches captions are sorted by length, for little padding; the batches are shuffled again.

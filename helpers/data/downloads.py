@@ -13,12 +13,12 @@ import time
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import requests
 from tqdm.auto import tqdm
 
-from helpers.data.files import read_json, write_json
+from helpers.data.files import leaves_folder, read_json, write_json
 from helpers.data.images import DataError
 
 DONE = "downloaded.json"  # in a data set's folder: the checksums of the archives that were unpacked there
@@ -47,41 +47,47 @@ class Source:
         return self.urls[0].rsplit("/", 1)[-1]
 
 
-def _coco(path: str, size: int, md5: str) -> Source:
-    # The second is the same bucket under the storage service's name, which has a certificate.
-    hosts = ("http://images.cocodataset.org", "https://s3.amazonaws.com/images.cocodataset.org")
-    return Source(tuple(f"{host}/{path}" for host in hosts), size, f"md5:{md5}")
+def _file(hosts: Sequence[str], path: str, size: int, checksum: str) -> Source:
+    return Source(tuple(f"{host}/{path}" for host in hosts), size, checksum)
 
 
-def _voc(name: str, size: int, md5: str) -> Source:
-    # The official host forwards to the second.
-    hosts = ("http://host.robots.ox.ac.uk", "https://thor.robots.ox.ac.uk")
-    return Source(tuple(f"{host}/pascal/VOC/voc2007/{name}" for host in hosts), size, f"md5:{md5}")
-
+# The second address of COCO is the same bucket under the storage service's name, which has a certificate; the
+# first of VOC forwards to the second.
+_COCO = "http://images.cocodataset.org", "https://s3.amazonaws.com/images.cocodataset.org"
+_VOC = tuple(f"{host}.robots.ox.ac.uk/pascal/VOC/voc2007" for host in ("http://host", "https://thor"))
+_GLOVE = "https://nlp.stanford.edu/data", "https://downloads.cs.stanford.edu/nlp/data"
 
 # Neither COCO nor VOC publishes checksums. These are what unrelated projects compare the official files with
 # (torchvision for VOC). Small files come first, so that a wrong folder or a full disk shows soon.
 SOURCES: dict[str, tuple[Source, ...]] = {
     "coco2014": (
-        _coco("annotations/annotations_trainval2014.zip", 252_872_794, "0a379cfc70b0e71301e0f377548639bd"),
-        _coco("zips/val2014.zip", 6_645_013_297, "a3d79f5ed8d289b7a7554ce06a5782b3"),
-        _coco("zips/train2014.zip", 13_510_573_713, "0da8c0bd3d6becc4dcb32757491aca88"),
+        _file(
+            _COCO,
+            "annotations/annotations_trainval2014.zip",
+            252_872_794,
+            "md5:0a379cfc70b0e71301e0f377548639bd",
+        ),
+        _file(_COCO, "zips/val2014.zip", 6_645_013_297, "md5:a3d79f5ed8d289b7a7554ce06a5782b3"),
+        _file(_COCO, "zips/train2014.zip", 13_510_573_713, "md5:0da8c0bd3d6becc4dcb32757491aca88"),
     ),
     "coco2017": (
-        _coco("annotations/annotations_trainval2017.zip", 252_907_541, "f4bbac642086de4f52a3fdda2de5fa2c"),
-        _coco("zips/val2017.zip", 815_585_330, "442b8da7639aecaf257c1dceb8ba8c80"),
-        _coco("zips/train2017.zip", 19_336_861_798, "cced6f7f71b7629ddf16f17bbcfab6b2"),
+        _file(
+            _COCO,
+            "annotations/annotations_trainval2017.zip",
+            252_907_541,
+            "md5:f4bbac642086de4f52a3fdda2de5fa2c",
+        ),
+        _file(_COCO, "zips/val2017.zip", 815_585_330, "md5:442b8da7639aecaf257c1dceb8ba8c80"),
+        _file(_COCO, "zips/train2017.zip", 19_336_861_798, "md5:cced6f7f71b7629ddf16f17bbcfab6b2"),
     ),
     "voc2007": (
-        _voc("VOCtrainval_06-Nov-2007.tar", 460_032_000, "c52e279531787c972589f7e41ab4ae64"),
-        _voc("VOCtest_06-Nov-2007.tar", 451_020_800, "b6e924de25625d8de591ea690078ad9f"),
+        _file(_VOC, "VOCtrainval_06-Nov-2007.tar", 460_032_000, "md5:c52e279531787c972589f7e41ab4ae64"),
+        _file(_VOC, "VOCtest_06-Nov-2007.tar", 451_020_800, "md5:b6e924de25625d8de591ea690078ad9f"),
     ),
     "glove": (
-        Source(
-            (
-                "https://nlp.stanford.edu/data/glove.6B.zip",
-                "https://downloads.cs.stanford.edu/nlp/data/glove.6B.zip",
-            ),
+        _file(
+            _GLOVE,
+            "glove.6B.zip",
             862_182_613,
             "sha256:617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb",
         ),
@@ -90,16 +96,17 @@ SOURCES: dict[str, tuple[Source, ...]] = {
 
 BY_HAND = {  # data sets without an official download
     "corel5k": """\
-Corel-5k has no official download: its photographs come from commercial CDs. Copies are shared among researchers.
+Corel-5k has no official download: its photographs come from commercial CDs. Researchers share copies.
 Put yours into {folder} like this:
   train/*.jpeg (4,500 photographs)  test/*.jpeg (499 photographs)
   train.json and test.json, each of the form
-    {{"samples": [{{"image_name": "1000.jpeg", "image_labels": ["sun", "sky"]}}, ...], "labels": [the 260 labels]}}""",
+    {{"samples": [{{"image_name": "1000.jpeg", "image_labels": ["sun", "sky"]}}, ...],
+      "labels": [the 260 labels]}}""",
     "flickr8k": """\
-Flickr8k is not downloaded for you: its authors give it to researchers who ask for it. Put yours into {folder},
-in either layout:
+Flickr8k is not downloaded for you: its authors give it to researchers who ask for it. Put yours into
+{folder}, in either layout:
   Flicker8k_Dataset/*.jpg (8,091 photographs), Flickr8k.token.txt and Flickr_8k.{{train,dev,test}}Images.txt
-  Images/*.jpg and captions.txt, with the first line `image,caption` (and the three lists, if you have them)""",
+  Images/*.jpg and captions.txt, with the first line `image,caption` (and the three lists, if there)""",
 }
 
 
@@ -124,10 +131,8 @@ def download(name: str, folder: str | os.PathLike[str], *, progress: bool = True
     Archives that were put into the folder by hand are used, and kept. Those it fetches are deleted when
     unpacked. The folder's downloaded.json lists what was unpacked; delete it to repeat everything.
 
-    Raises:
-        DownloadError: no network, no room, or not the published file; with the route by hand.
-        DataError: an archive is unsafe to unpack.
-        ValueError: an unknown name.
+    Raises DownloadError, with the route by hand, without a network or room or for another file than the
+    published one; DataError for an archive that is unsafe to unpack; ValueError for an unknown name.
     """
     folder = Path(folder)
     if name in BY_HAND:
@@ -161,22 +166,19 @@ def _sources(name: str) -> tuple[Source, ...]:
 def fetch(source: Source, path: Path, *, progress: bool = True) -> None:
     """Download a file, resume where an earlier attempt stopped, name it `path` only if the checksum is right.
 
-    The bytes collect in `<path>.part`, which an interrupted run leaves behind and the next one continues. A
-    right file at `path` is left alone; a wrong one is never overwritten, for it may be yours. Raises
-    DownloadError where no address answers, the disk is too small, `path` is another file or the checksum is
-    wrong (the .part file is then deleted).
+    The bytes collect in `<path>.part`, which the next run continues. A right file at `path` is left alone; a
+    wrong one is never overwritten, for it may be yours. Raises DownloadError where no address answers, the
+    disk is too small, `path` is another file or the checksum is wrong (the .part file is then deleted).
     """
     if path.exists():
         if path.is_file() and _checksum(path, source, progress) == source.checksum:
             return
-        raise DownloadError(
-            f"{path} exists but is not the published file (expected {source.checksum}); move it away."
-        )
+        raise DownloadError(f"{path} exists but is not the published file ({source.checksum}); move it away.")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     _check_room(source.size - _length(part), path)
-    furthest, failures, problems = _length(part), 0, {}
-    while _length(part) < source.size:
+    failures, problems = 0, {}
+    while (before := _length(part)) < source.size:
         url = source.urls[
             failures % len(source.urls)
         ]  # the same file everywhere: each continues the other's part
@@ -185,13 +187,11 @@ def fetch(source: Source, path: Path, *, progress: bool = True) -> None:
             problems[url] = "broke off"
         except requests.RequestException as error:
             problems[url] = str(error)
-        # Only new ground counts: a server that always starts over and breaks off would keep us for ever.
-        failures = 0 if _length(part) > furthest else failures + 1
-        furthest = max(furthest, _length(part))
+        failures = 0 if _length(part) > before else failures + 1
         if failures == _ATTEMPTS:
             raise DownloadError(
                 f"{path.name} could not be downloaded. Is there a network? Run it again to continue at byte "
-                f"{furthest:,}.\n" + "\n".join(f"  {url}: {problem}" for url, problem in problems.items())
+                f"{_length(part):,}.\n" + "\n".join(f"  {url}: {text}" for url, text in problems.items())
             )
         time.sleep(_PAUSE * 2**failures if failures else 0)
     found, length = _checksum(part, source, progress), _length(part)
@@ -223,8 +223,7 @@ def _receive(url: str, part: Path, size: int, progress: bool) -> None:
         bar = _bar(size, f"downloading {part.stem}", progress, start)
         with part.open("ab" if start else "wb") as file, bar:
             for piece in response.iter_content(_PIECE):
-                file.write(piece)
-                bar.update(len(piece))
+                bar.update(file.write(piece))
 
 
 def _length(path: Path) -> int:
@@ -232,9 +231,8 @@ def _length(path: Path) -> int:
 
 
 def _bar(total: int, title: str, progress: bool, initial: int = 0) -> tqdm:
-    return tqdm(
-        total=total, initial=initial, desc=title, unit="B", unit_scale=True, delay=1, disable=not progress
-    )
+    show = {"unit": "B", "unit_scale": True, "delay": 1, "disable": not progress}
+    return tqdm(total=total, initial=initial, desc=title, **show)
 
 
 def _checksum(path: Path, source: Source, progress: bool) -> str:
@@ -261,19 +259,15 @@ def extract(archive: Path, folder: Path, *, progress: bool = True) -> None:
             tar.extractall(folder, tqdm(members, **title), filter="data")
     else:
         with zipfile.ZipFile(archive) as packed:
-            entries = packed.infolist()
-            _check_members(
-                archive, [(e.filename, e.file_size, True) for e in entries]
-            )  # zipfile makes no links
+            entries = packed.infolist()  # zipfile makes no links
+            _check_members(archive, [(e.filename, e.file_size, True) for e in entries])
             packed.extractall(folder, tqdm(entries, **title))
 
 
 def _check_members(archive: Path, members: Sequence[tuple[str, int, bool]]) -> None:
     """Refuse an archive by the name, the size and the kind (is it a file or a folder?) of its members."""
     for name, _, ordinary in members:
-        path = PureWindowsPath(name)  # separates at / and \\, and knows drives
-        # Windows drops blanks and dots at the end of a name, so ".. " and "..." lead upwards, too.
-        if not ordinary or path.drive or path.root or any(not part.strip(". ") for part in path.parts):
+        if not ordinary or leaves_folder(name):
             raise DataError(
                 f"{archive}: refused, nothing was unpacked: {name!r} is a link or leads out of the folder. "
                 "Get the archive from its official source."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import getpid
@@ -16,18 +17,27 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = REPOSITORY / "data"
 
 
+# Absolute, on another drive, or with a part of only dots and blanks (Windows drops those at the end of
+# names).
+_LEAVES_FOLDER = re.compile(r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])(?!\.(?:[/\\]|$))[. ]+(?:[/\\]|$)|\0")
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether a name from an archive or an annotation file leads out of the folder that it is relative to."""
+    return _LEAVES_FOLDER.search(name) is not None
+
+
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary name beside `path` to write to; renamed to `path` only if the block succeeds.
 
-    The parent folder is made. After an error or an interrupt the old file is as it was. The file gets the
-    mode of any new file here, whatever the writer gave it (safetensors: only its owner may read it).
+    The parent folder is made. After an error the old file is as it was. The file gets the mode of any new
+    file here, whatever the writer gave it (safetensors: only its owner may read it).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(
-        f".{path.name}.{getpid()}.{get_ident()}.tmp"
-    )  # threads may write the same file
+    # Threads may write the same file.
+    temporary = path.with_name(f".{path.name}.{getpid()}.{get_ident()}.tmp")
     try:
         temporary.touch()
         mode = temporary.stat().st_mode & 0o777  # as the umask has it, which can only be asked by changing it
@@ -55,7 +65,7 @@ def read_json(path: Path | str) -> Any:
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, too long a number, nested too deep
         raise ValueError(
             f"{path} is not valid JSON ({error}): it may be cut off; make or download it again"
         ) from error

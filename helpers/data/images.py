@@ -1,7 +1,6 @@
 """From an image file to a tensor: opening, the preprocessing a network expects, augmentations for training.
 
-Whatever file a data set brings becomes an upright 8-bit RGB picture, or is refused by name. The transforms
-are torchvision's v2, whose random numbers come from torch: `torch.manual_seed` fixes them.
+The transforms are torchvision's v2, whose random numbers come from torch: `torch.manual_seed` fixes them.
 """
 
 from __future__ import annotations
@@ -44,14 +43,13 @@ class DataError(ValueError):
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
     """Open an image file as a viewer would show it: upright, 8-bit RGB, the first frame of an animation.
 
-    The content decides the format, not the suffix (a PNG named .jpg opens). EXIF orientation is applied;
-    grey, palette, CMYK and 16-bit files are converted, 16-bit grey by scaling (65535 becomes 255), never by
-    clipping; transparent pixels are laid over white. Colour profiles are not applied. The image does not hold
-    the file, and its `info` is empty, so that nothing turns it twice.
+    The content decides the format, not the suffix. EXIF orientation is applied. Grey, palette, CMYK and
+    16-bit files are converted, 16-bit grey by scaling, never by clipping; transparent pixels are laid over
+    white. Colour profiles are not applied. The image does not hold the file, and its `info` is empty, so that
+    nothing turns it twice.
 
-    Raises:
-        DataError: the file is missing, a folder, empty, cut short, damaged, in none of `FORMATS`, has more
-            than `MAX_PIXELS` pixels, or holds numbers without an agreed white (32-bit integer, float).
+    Raises DataError where the file is missing, a folder, empty, cut short, damaged, in none of `FORMATS`, has
+    more than `MAX_PIXELS` pixels, or holds numbers without an agreed white (32-bit integer, float).
     """
     path = Path(path)
     if not path.is_file():
@@ -141,17 +139,11 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 class Preprocessing:
     """How a network wants its images: each has its own, kept with its weights and in the feature cache's key.
 
-    Images are *squashed* to a square: the aspect ratio changes, nothing is cut off. A centre crop would lose
-    what is at the edge, while the image would still be marked with its label.
-
-    Args:
-        size: side of the square in pixels.
-        mean, std: per channel (red, green, blue), for values in 0..1. (0, 0, 0) and (1, 1, 1) leave them as
-            they are, which is what TResNet expects.
-        interpolation: "nearest", "bilinear", "bicubic" or "lanczos"; always antialiased.
-
-    Raises:
-        ValueError: a size below 1, not three numbers, a std that is not positive, an unknown interpolation.
+    Images are *squashed* to a square of `size` pixels: nothing is cut off, because what is at the edge has
+    its label, too.
+    mean, std: per channel (red, green, blue), for values in 0..1; (0, 0, 0) and (1, 1, 1) leave them as they
+    are, which TResNet expects. interpolation: one of `INTERPOLATIONS`, always antialiased. Wrong values raise
+    ValueError.
     """
 
     size: int = 224
@@ -185,10 +177,7 @@ class Preprocessing:
 
 
 def eval_transform(preprocessing: Preprocessing) -> v2.Compose:
-    """The transform of evaluation and of the feature cache: resize to a square and normalise, nothing random.
-
-    Returns a picklable callable: PIL RGB image of any size -> float32 (3, size, size).
-    """
+    """PIL RGB image of any size -> float32 (3, size, size), nothing random: for evaluation and the cache."""
     return v2.Compose([_squash(preprocessing), *_to_tensor(preprocessing)])
 
 
@@ -200,22 +189,17 @@ def train_transform(
     randaugment: bool = False,
     cutout: float = 0.0,
 ) -> v2.Compose:
-    """The transform of training: `eval_transform` with random changes that leave the labels true.
+    """`eval_transform` with random changes that leave the labels true.
 
-    Args:
-        horizontal_flip: probability of mirroring left and right. 0 where left and right are labels.
-        vertical_flip: probability of turning upside down; for pictures without an up, such as aerial ones.
-        randaugment: two random changes of colour or geometry per image, at the published magnitude 9 (Cubuk
-            et al., RandAugment, NeurIPS 2020); what a change of geometry uncovers gets the mean colour.
-        cutout: side of one square hole as a fraction of the image's side, 0 for none (DeVries and Taylor,
-            Improved Regularization of CNNs with Cutout, 2017, with the whole square inside the image). The
-            hole is 0 after normalising: the mean colour. It may hide a small object whose label stays, so
-            keep it modest.
+    horizontal_flip: probability of mirroring left and right. 0 where left and right are labels.
+    vertical_flip: probability of turning upside down; for pictures without an up, such as aerial ones.
+    randaugment: two random changes of colour or geometry per image, at the published magnitude 9 (Cubuk et
+        al., RandAugment, NeurIPS 2020); what a change of geometry uncovers gets the mean colour.
+    cutout: side of one square hole as a fraction of the image's side, 0 for none (DeVries and Taylor, 2017,
+        with the whole square inside the image). The hole has the mean colour. It may hide a small object
+        whose label stays.
 
-    Returns a picklable callable: PIL RGB image of any size -> float32 (3, size, size).
-
-    Raises:
-        ValueError: a probability or share outside its range.
+    Raises ValueError for a probability or fraction outside its range.
     """
     for name, value in (("horizontal_flip", horizontal_flip), ("vertical_flip", vertical_flip)):
         if not 0 <= value <= 1:

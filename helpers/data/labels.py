@@ -1,8 +1,7 @@
 """Labels and their sequences: names to ids, order, padding, sets.
 
-Token ids: labels are 0..C-1, `<stop>` is C, `<start>` is C+1. A decoder reads any of these C+2 ids and scores
-the C+1 that it may emit (`<start>` is never emitted). There is no padding token: `<stop>` pads, and lengths
-count the labels before it.
+Token ids: labels are 0..C-1, `<stop>` is C, `<start>` is C+1. A decoder reads these C+2 ids and scores the
+C+1 that it may emit. There is no padding token: `<stop>` pads, and lengths count the labels before it.
 """
 
 from __future__ import annotations
@@ -48,9 +47,7 @@ class Vocabulary:
             if label in (STOP_NAME, START_NAME):
                 raise ValueError(f"label {position} is {label!r}, the name of a special token: rename it")
             if first.setdefault(label, position) < position:
-                raise ValueError(
-                    f"label {label!r} stands at {first[label]} and again at {position}: remove one"
-                )
+                raise ValueError(f"label {label!r} is at {first[label]} and again at {position}: remove one")
         self._set(labels)
 
     def _set(self, labels: tuple[str, ...]) -> None:
@@ -92,7 +89,11 @@ class Vocabulary:
         labels = list(labels)
         for label in labels:
             if label not in self._ids:
-                raise ValueError(f"unknown label {label!r}: {self._suggest(str(label))}")
+                known = f"from {self.labels[0]!r} to {self.labels[-1]!r}" if self.labels else "only captions"
+                raise ValueError(
+                    f"unknown label {label!r}: the vocabulary has {len(self)} labels, {known}."
+                    f"{did_you_mean(str(label), self.labels)}"
+                )
         return [self._ids[label] for label in labels]
 
     def decode(self, ids: Iterable[int] | Tensor) -> list[str]:
@@ -125,14 +126,12 @@ class Vocabulary:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
-    def _suggest(self, label: str) -> str:
-        if not self.labels:
-            return "the data set has captions and no labels"
-        by_lower = {known.lower(): known for known in self.labels}
-        near = difflib.get_close_matches(label.lower().strip(), by_lower, n=3, cutoff=0.6)
-        if near:
-            return "did you mean " + " or ".join(repr(by_lower[n]) for n in near) + "?"
-        return f"the vocabulary has {len(self)} labels, from {self.labels[0]!r} to {self.labels[-1]!r}"
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A question to end an error with: the known words that are spelled alike, in any case; "" for none."""
+    by_lower = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(word.casefold().strip(), by_lower, n=3)
+    return f" Did you mean {' or '.join(repr(by_lower[name]) for name in near)}?" if near else ""
 
 
 class Padded(NamedTuple):
@@ -162,11 +161,10 @@ def order_labels(
 ) -> list[int]:
     """The labels of one image in the order in which a decoder learns to emit them.
 
-    order: one of `ORDERS`. "rare-first" and "frequent-first" need `frequency` (C,), counted on the *training*
-    images (`label_frequency`); ties keep the given order. "alphabetical" needs `vocabulary` and ignores case.
-    "random" draws from `generator`, or from torch's global one. Rare-first: Jin and Nakayama, Annotation
-    Order Matters, ICPR 2016; frequent-first: Wang et al., CNN-RNN, CVPR 2016. Raises ValueError for an
-    unknown order or a missing option.
+    order: one of `ORDERS`. "rare-first" (Jin and Nakayama, ICPR 2016) and "frequent-first" (Wang et al., CVPR
+    2016) need `frequency` (C,), counted on the *training* images; ties keep the given order. "alphabetical"
+    needs `vocabulary` and ignores case. "random" draws from `generator`, or from torch's global one. Raises
+    ValueError for an unknown order or a missing option.
     """
     ids = [int(i) for i in ids]
     if order not in ORDERS:
@@ -191,10 +189,10 @@ def order_labels(
 
 
 def pad_labels(sequences: Sequence[Sequence[int]], stop: int) -> Padded:
-    """Label ids of B images as one tensor: T = longest + 1, so that every row ends with `<stop>`.
+    """Label ids of B images as labels (B, T) and lengths (B,): T = longest + 1, so that every row ends with
+    `<stop>`.
 
-    Returns labels (B, T) int64 and lengths (B,) int64; an image without labels is a row of `<stop>`. Raises
-    ValueError for an id outside 0..stop-1.
+    Raises ValueError for an id outside 0..stop-1.
     """
     lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
     flat = torch.tensor([int(i) for i in chain.from_iterable(sequences)], dtype=torch.int64)
@@ -220,8 +218,7 @@ def sequence_lengths(tokens: Tensor, stop: int) -> Tensor:
 def to_multi_hot(tokens: Tensor, num_labels: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
     """The set of labels before the first `<stop>`: tokens (B, T) int64 -> (B, C), 1 for a member.
 
-    Repeats collapse; what stands after the first `<stop>` does not count. dtype: float32, or torch.bool for
-    the metrics. Raises ValueError for an id outside 0..C before the stop (`<start>` is never an output).
+    dtype: float32, or torch.bool for the metrics. Raises ValueError for an id outside 0..C before the stop.
     """
     _check_tokens(tokens)
     # Positions from the first stop on write to column C, which is then dropped.

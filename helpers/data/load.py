@@ -6,7 +6,6 @@ one is carved from train, by a hash of the file names, so that it is the same on
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 import unicodedata
@@ -21,7 +20,7 @@ from tqdm.auto import tqdm
 from helpers.data import downloads
 from helpers.data.files import DATA, read_json
 from helpers.data.images import DataError
-from helpers.data.labels import Vocabulary
+from helpers.data.labels import Vocabulary, did_you_mean
 from helpers.data.readers import (
     Reading,
     captions_file,
@@ -31,7 +30,7 @@ from helpers.data.readers import (
     read_flickr8k,
     read_voc,
 )
-from helpers.data.records import SPLITS, AnnotatedImages, Record
+from helpers.data.records import SPLITS, AnnotatedImages, Record, same_content
 from helpers.scenes.write import read_manifest, write_scenes
 
 # The named data sets and the layout of each.
@@ -47,7 +46,6 @@ def load(
     data_dir: Path | str | None = None,
     *,
     unlabelled: Literal["keep", "drop"] = "keep",
-    difficult: bool = False,
     seed: int = 0,
     download: bool = False,
     progress: bool = True,
@@ -59,14 +57,11 @@ def load(
     lists, where they are there. Your own: the CSV's split column, else 70/15/15 by a hash of each file name,
     so that an image stays in its split when you add others.
 
-    Args:
-        source: a key of `SOURCES`, or the path of a folder in one of these layouts or with a CSV (or of the
-        CSV).
-        data_dir: folder of the named data set; by default data/<source> of the repository.
-        unlabelled: "keep" or "drop" images without labels, after the splits are made.
-        difficult: VOC: keep objects marked difficult.
-        seed: of the carved splits. Results compare only for the same seed.
-        download: fetch a named data set that is not there from its official source (COCO: 20 GB).
+    source: a key of `SOURCES`, or the path of a folder in one of these layouts or with a CSV (or of the CSV).
+    data_dir: folder of the named data set; by default data/<source> of the repository.
+    unlabelled: "keep" or "drop" images without labels, after the splits are made.
+    seed: of the carved splits. Results compare only for the same seed.
+    download: fetch a named data set that is not there from its official source (COCO: 20 GB).
 
     Raises DataError where the data are not there, or bad, and ValueError for an unknown option.
     """
@@ -83,7 +78,7 @@ def load(
         labels, splits, notes = _from_one_file(folder, layout, seed)
     elif layout is not None:
         year = {"coco2014": "2014", "coco2017": "2017", "scenes": ""}.get(str(source))
-        labels, splits, notes = _from_files(folder, layout, year, difficult, progress)
+        labels, splits, notes = _from_files(folder, layout, year, progress)
     else:
         raise DataError(
             f"{folder}: {_holding(folder)}, which is none of the layouts that can be read. Expected a CSV "
@@ -132,10 +127,9 @@ def _own_folder(source: str | Path, data_dir: Path | str | None) -> Path:
         raise ValueError(f"data_dir goes with a name, and {str(source)!r} is a path: give one of both")
     path = Path(source)
     if not path.exists():
-        near = difflib.get_close_matches(str(source).lower(), SOURCES, n=1)
-        meant = f' Did you mean "{near[0]}"?' if near else ""
         raise DataError(
-            f"{source}: neither a data set ({', '.join(SOURCES)}) nor a folder below {Path.cwd()}.{meant}"
+            f"{source}: neither a data set ({', '.join(SOURCES)}) nor a folder below {Path.cwd()}."
+            f"{did_you_mean(str(source), SOURCES)}"
         )
     return path if path.is_file() else _find_layout(path) or path
 
@@ -201,16 +195,22 @@ def _from_one_file(folder: Path, layout: str, seed: int) -> _Parts:
         chosen = hash_splits([unicodedata.normalize("NFC", name) for name in names], seed)
         where = "lists of the splits" if layout == "flickr" else "a column `split`"
         notes.append(f"split 70/15/15 by a hash of the file names (seed {seed}); {where} would say otherwise")
-    splits = {
-        split: tuple(record for record, own in zip(reading.records, chosen, strict=True) if own == split)
-        for split in SPLITS
-    }
+    own = list(zip(chosen, reading.records, strict=True))
+    splits = {split: tuple(record for where, record in own if where == split) for split in SPLITS}
     if reading.splits and not splits["val"] and len(splits["train"]) > 1:
         del splits["val"]
+    if layout == "csv":
+        where = {record.path: split for split, record in own}
+        groups = same_content(list(where), progress=False)
+        if twice := [group for group in groups if len({where[path] for path in group}) > 1]:
+            first = " = ".join(f"{path.name} ({where[path]})" for path in twice[0])
+            notes.append(
+                f"{len(twice):,} images are in two splits under different names, for example {first}"
+            )
     return reading.labels, splits, notes
 
 
-def _from_files(folder: Path, layout: str, year: str | None, difficult: bool, progress: bool) -> _Parts:
+def _from_files(folder: Path, layout: str, year: str | None, progress: bool) -> _Parts:
     """A data set with an annotation file per split: COCO (of a year, if that is known), VOC or Corel-5k."""
     if layout == "coco":
         suffix, files = _coco_files(folder, year)
@@ -228,7 +228,7 @@ def _from_files(folder: Path, layout: str, year: str | None, difficult: bool, pr
             captions = path.with_name(f"captions_{split}{suffix}.json")
             reading = read_coco(path, images, captions if captions.is_file() else None)
         elif layout == "voc":
-            reading = read_voc(folder, split, difficult=difficult)
+            reading = read_voc(folder, split)
         else:
             reading = read_corel(path, folder / split)
         labels = labels or reading.labels
@@ -252,10 +252,8 @@ def _coco_files(folder: Path, year: str | None) -> tuple[str, dict[str, Path]]:
     if year is not None:
         found = {year: found.get(year, {})}
     if len(found) > 1:
-        raise DataError(
-            f"{folder}: has instance files of {' and '.join(map(repr, found))}. Say which: "
-            'load("coco2014", folder).'
-        )
+        years = " and ".join(map(repr, found))
+        raise DataError(f'{folder}: has instance files of {years}. Say which: load("coco2014", folder).')
     [(suffix, files)] = found.items()
     if "train" not in files or not {"val", "test"} & files.keys():
         held = ", ".join(path.name for path in files.values()) or "neither"
@@ -316,8 +314,7 @@ def carve(
 ) -> str:
     """Move a share of train to val: the first by the hash of their file names; returns the note.
 
-    An image stays in train if it is the last there with one of its labels, which could not be learned without
-    it.
+    The last image with one of its labels stays in train: the label could not be learned without it.
     """
     train = splits["train"]
     left = Counter(label for record in train for label in record.labels)

@@ -1,9 +1,8 @@
 """Readers of annotation files, one function per format, into one record type.
 
-A reader is strict about what would change the labels in silence (an unknown category, a missing image, a file
-in another encoding): DataError, naming the file and the fix. What it corrects or leaves out, it counts in
-`Reading.notes`. All readers end in `_reading`, which checks what every format must fulfil. No image is opened
-here.
+A reader refuses what would change the labels in silence (an unknown category, a missing image, another
+encoding): DataError, with the file and the fix. What it corrects or leaves out, it counts in `Reading.notes`.
+All readers end in `_reading`, which checks what every format must fulfil. No image is opened here.
 """
 
 from __future__ import annotations
@@ -12,18 +11,20 @@ import csv
 import difflib
 import io
 import json
-import math
 import os
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
+from helpers.data.files import leaves_folder
 from helpers.data.images import DataError
+from helpers.data.labels import did_you_mean
 from helpers.data.records import SPLITS, Box, Record
 
 # The 20 classes of PASCAL VOC in the order of its development kit, which is alphabetical.
@@ -34,27 +35,19 @@ VOC_LABELS = (
 )
 TOKEN_FILE, CSV_FILE = "Flickr8k.token.txt", "captions.txt"
 SPLIT_FILES = {
-    "train": "Flickr_8k.trainImages.txt",
-    "val": "Flickr_8k.devImages.txt",
-    "test": "Flickr_8k.testImages.txt",
+    split: f"Flickr_8k.{name}Images.txt"
+    for split, name in (("train", "train"), ("val", "dev"), ("test", "test"))
 }
-FLICKR_FOLDERS = (
-    "Images",
-    "Flicker8k_Dataset",
-    "Flickr8k_Dataset",
-    "images",
-)  # the official name is misspelt
-IMAGE_SUFFIXES = {
-    f".{kind}"
-    for kind in ["jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "jp2", "avif"]
-}
+FLICKR_FOLDERS = ("Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "images")  # the official one is misspelt
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"}
+IMAGE_SUFFIXES |= {".avif"}
+FARTHEST = 1e9  # pixels; a box with a larger number is an error
 
 
 class Reading(NamedTuple):
     """What a reader found.
 
-    records: in the order of the file. labels: all of the data set, in the order of the format, whether they
-    occur or not.
+    records: in the order of the file. labels: all of the data set, whether they occur or not.
     notes:   what was corrected or left out, counted: {"duplicate labels in an image's list, kept once": 3}.
     splits:  "train", "val" or "test" of each record where the file says it (CSV, Flickr8k), else empty.
     """
@@ -65,14 +58,27 @@ class Reading(NamedTuple):
     splits: tuple[str, ...] = ()
 
 
-class _Row(NamedTuple):
+@dataclass
+class _Row:
     """An image as a file has it: labels may repeat, and so may the image."""
 
     name: str
-    labels: list[str]
-    boxes: list[Box]
-    captions: list[str]
+    labels: list[str] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
     split: str = ""
+
+    def add(self, label: str, bbox: Any, notes: Counter[str]) -> None:
+        """Add a label, once, and its box [x, y, width, height]; None: the label has no box."""
+        if label not in self.labels:
+            self.labels.append(label)
+        if bbox is None:
+            return
+        numbers = isinstance(bbox, list) and all(isinstance(v, int | float) for v in bbox)
+        if numbers and len(bbox) == 4 and all(abs(v) < FARTHEST for v in bbox) and min(bbox[2:]) > 0:
+            self.boxes.append(Box(label, *map(float, bbox)))
+        else:
+            notes["annotations without a box of four numbers and an area, kept as labels"] += 1
 
 
 # ---- data sets of the literature -----------------------------------------------------------------
@@ -84,104 +90,80 @@ def read_coco(
     """Read COCO instance annotations (Lin et al., ECCV 2014), and captions if given.
 
     Labels are all categories in the order of their ids, an image's labels in the order of their first
-    annotation. An annotation that is a crowd (a crowd of people is people, but its box is not the place of
-    one of them), or that has `"placed": false` (an attribute of the whole scene), gives a label but no box.
-    Raises DataError where a file is missing or not such JSON, a category is unknown or named twice, or an
-    image is missing.
+    annotation. A crowd (its box is not the place of one of them) and an annotation with `"placed": false` (an
+    attribute of the whole scene) give a label but no box.
     """
     path, notes = Path(instances_json), Counter()
     with _expecting("COCO instances", path):
         content = json.loads(_read_text(path))
         names = {category["id"]: category["name"] for category in content["categories"]}
-        rows = {image["id"]: _Row(image["file_name"], [], [], []) for image in content["images"]}
-        for image in content["images"]:
-            if (last := rows[image["id"]].name) != image["file_name"]:
-                raise ValueError(f"image id {image['id']} stands for {image['file_name']} and {last}")
-        for annotation in content["annotations"]:
-            if annotation["image_id"] not in rows:
-                notes["annotations of images that the file does not list, left out"] += 1
-                continue
-            row, category = rows[annotation["image_id"]], annotation["category_id"]
-            label = names.get(category, f"category {category}")
-            if label not in row.labels:
-                row.labels.append(label)
-            if annotation.get("iscrowd"):
-                notes["crowd annotations, kept as labels without a box"] += 1
-            elif annotation.get("placed", True):
-                _add_box(row, label, annotation.get("bbox"), notes)
-        labels = [names[number] for number in sorted(names)]
         if len(names) < len(content["categories"]):
             raise ValueError("a category id is there twice")
+        rows: dict[Any, _Row] = {}
+        for image in content["images"]:
+            number, name = image["id"], image["file_name"]
+            if (first := rows.setdefault(number, _Row(name)).name) != name:
+                raise ValueError(f"image id {number} stands for {first} and {name}")
+        for found in content["annotations"]:
+            if (row := rows.get(found["image_id"])) is None:
+                notes["annotations of images that the file does not list, left out"] += 1
+                continue
+            label = names.get(found["category_id"], f"category {found['category_id']}")
+            crowd = bool(found.get("iscrowd"))
+            notes["crowd annotations, kept as labels without a box"] += crowd
+            has_box = not crowd and found.get("placed", True)
+            row.add(label, (found.get("bbox") or []) if has_box else None, notes)
+        labels = [names[number] for number in sorted(names)]
     if captions_json is not None:
         with _expecting("COCO captions", Path(captions_json)):
             for found in json.loads(_read_text(Path(captions_json)))["annotations"]:
-                if found["image_id"] in rows:
-                    rows[found["image_id"]].captions.append(found["caption"].strip())
-                else:
+                if (row := rows.get(found["image_id"])) is None:
                     notes["captions of images that the instances file does not list, left out"] += 1
+                else:
+                    row.captions.append(found["caption"].strip())
     return _reading(path, Path(image_dir), rows.values(), labels, notes)
 
 
 def read_corel(samples_json: Path | str, image_dir: Path | str) -> Reading:
-    """Read a Corel-5k split: `{"samples": [{"image_name", "image_labels"}], "labels": [names]}`.
-
-    Labels are in the order of the file's list, an image's labels in the order of its own. Raises DataError
-    where the file is missing or not such JSON, a label is not in the list, or an image is missing.
-    """
+    """Read a Corel-5k split: `{"samples": [{"image_name", "image_labels"}], "labels": [names]}`."""
     path = Path(samples_json)
     with _expecting("a Corel-5k split", path):
         content = json.loads(_read_text(path))
-        rows = [_Row(s["image_name"], list(s["image_labels"]), [], []) for s in content["samples"]]
+        rows = [_Row(s["image_name"], list(s["image_labels"])) for s in content["samples"]]
         labels = list(content["labels"])
     return _reading(path, Path(image_dir), rows, labels, Counter())
 
 
-def read_voc(folder: Path | str, split: str, *, difficult: bool = False) -> Reading:
+def read_voc(folder: Path | str, split: str) -> Reading:
     """Read a split of PASCAL VOC 2007 (Everingham et al., IJCV 2010) from its XML.
 
-    Labels are `VOC_LABELS`; an image's labels are in the order of their first object. Raises DataError where
-    the list, an annotation or an image is missing, an XML file is damaged, or a class is not of VOC.
-
-    Args:
-        folder: the folder `VOCdevkit/VOC2007`, with ImageSets/Main, Annotations and JPEGImages.
-        split: a list in ImageSets/Main: "train", "val", "trainval" or "test".
-        difficult: keep objects marked difficult. The VOC evaluation leaves them out, and so does the default.
+    folder: `VOCdevkit/VOC2007`, with ImageSets/Main, Annotations and JPEGImages. split: a list in
+    ImageSets/Main. Labels are `VOC_LABELS`; an image's labels are in the order of their first object. Objects
+    marked difficult are left out, as in the VOC evaluation.
     """
-    folder, notes = Path(folder), Counter()
-    path, rows = folder / "ImageSets" / "Main" / f"{split}.txt", []
+    folder, notes, rows = Path(folder), Counter(), []
+    path = folder / "ImageSets" / "Main" / f"{split}.txt"
     for image in _read_text(path).split():
-        row, xml = _Row(f"{image}.jpg", [], [], []), folder / "Annotations" / f"{image}.xml"
+        row, xml = _Row(f"{image}.jpg"), folder / "Annotations" / f"{image}.xml"
         with _expecting("a VOC annotation", xml):
-            for item in ElementTree.fromstring(_read_text(xml)).iterfind("object"):
-                if (item.findtext("difficult") or "0").strip() == "1" and not difficult:
+            root = ElementTree.fromstring(_read_text(xml))
+            if root.tag != "annotation":
+                raise ValueError(f"the outermost element is <{root.tag}>, expected <annotation>")
+            for item in root.iterfind("object"):
+                if (item.findtext("difficult") or "0").strip() == "1":
                     notes["objects marked difficult, left out"] += 1
                     continue
-                label = (item.findtext("name") or "").strip()
-                if label not in row.labels:
-                    row.labels.append(label)
-                left, top, right, bottom = (
-                    float(item.findtext(f"bndbox/{side}", "nan")) for side in ("xmin", "ymin", "xmax", "ymax")
-                )
+                sides = ("xmin", "ymin", "xmax", "ymax")
+                left, top, right, bottom = (float(item.findtext(f"bndbox/{side}", "nan")) for side in sides)
                 # VOC counts pixels from 1 and includes the last.
-                _add_box(row, label, [left - 1, top - 1, right - left + 1, bottom - top + 1], notes)
+                box = [left - 1, top - 1, right - left + 1, bottom - top + 1]
+                row.add((item.findtext("name") or "").strip(), box, notes)
         rows.append(row)
     return _reading(path, folder / "JPEGImages", rows, VOC_LABELS, notes)
 
 
-def _add_box(row: _Row, label: str, bbox: Any, notes: Counter[str]) -> None:
-    """Append the box [x, y, width, height], or count why there is none; the label stays in either case."""
-    valid = isinstance(bbox, list) and len(bbox) == 4 and all(isinstance(v, int | float) for v in bbox)
-    if valid and all(map(math.isfinite, bbox)) and min(bbox[2:]) > 0:
-        row.boxes.append(Box(label, *map(float, bbox)))
-    else:
-        notes["annotations without a box of four numbers and an area, kept as labels"] += 1
-
-
 def captions_file(folder: Path) -> Path | None:
-    """The captions of a Flickr8k folder: the official token file, else the CSV; None where there is neither.
-
-    Any file may be called captions.txt: it counts only with the header `image,caption`.
-    """
+    """The official token file of a Flickr8k folder, else a CSV with the header `image,caption`, else None."""
     for path in (folder / TOKEN_FILE, folder / "Flickr8k_text" / TOKEN_FILE, folder / CSV_FILE):
         if path.is_file():
             with path.open(encoding="utf-8-sig", errors="replace") as file:
@@ -194,12 +176,10 @@ def captions_file(folder: Path) -> Path | None:
 def read_flickr8k(folder: Path | str) -> Reading:
     """Read Flickr8k (Hodosh, Young and Hockenmaier, JAIR 2013): five captions per image, no labels.
 
-    Two layouts: the authors' `Flickr8k.token.txt` (`name.jpg#0<tab>caption`), beside the folder
-    Flicker8k_Dataset or in Flickr8k_text; and the CSV `captions.txt` with the header `image,caption`, beside
-    the folder Images. Where both are there, the token file is read. Beside either, the lists
-    `Flickr_8k.{train,dev,test}Images.txt` give the splits; without them `Reading.splits` is empty. All
-    captions of an image are in one split, each once. Raises DataError where a line is not as above, an image
-    is missing, or an image of a list has no caption or is in two lists.
+    Two layouts: the authors' `Flickr8k.token.txt` (`name.jpg#0<tab>caption`), beside Flicker8k_Dataset or in
+    Flickr8k_text; and the CSV `captions.txt` (`image,caption`), beside Images. The token file is read where
+    both are there. The lists `Flickr_8k.{train,dev,test}Images.txt` beside it give the splits; without them
+    `Reading.splits` is empty. All captions of an image are in one split, each once.
     """
     folder, notes = Path(folder), Counter()
     path = captions_file(folder)
@@ -218,7 +198,9 @@ def read_flickr8k(folder: Path | str) -> Reading:
     splits = _flickr_splits(path, captions)
     names = [name for name in captions if not splits or name in splits]
     notes["images with captions that are in no list of a split, not used"] += len(captions) - len(names)
-    rows = [_Row(name, [], [], list(dict.fromkeys(captions[name])), splits.get(name, "")) for name in names]
+    rows = [
+        _Row(name, captions=list(dict.fromkeys(captions[name])), split=splits.get(name, "")) for name in names
+    ]
     images = next((folder / name for name in FLICKR_FOLDERS if (folder / name).is_dir()), folder)
     return _reading(path, images, rows, (), notes)
 
@@ -243,9 +225,8 @@ def _flickr_splits(source: Path, captions: Collection[str]) -> dict[str, str]:
     for split, path in lists.items() if any(path.is_file() for path in lists.values()) else ():
         for name in _read_text(path).split():
             if name not in captions:
-                raise DataError(
-                    f"{path}: {name} has no caption in {source.name}{_near(name, captions)}: correct it."
-                )
+                meant = did_you_mean(name, captions)
+                raise DataError(f"{path}: {name} has no caption in {source.name}: correct it.{meant}")
             if splits.setdefault(name, split) != split:
                 raise DataError(f"{path}: {name} is in {SPLIT_FILES[splits[name]]}, too. Keep one of them.")
     return splits
@@ -257,14 +238,11 @@ def _flickr_splits(source: Path, captions: Collection[str]) -> dict[str, str]:
 def read_csv_folder(folder: Path | str, csv_file: Path | str | None = None) -> Reading:
     """Read your own images: a folder with a CSV whose first line is `file,labels` or `file,labels,split`.
 
-    One line per image; its labels are separated by `;` (`beach.jpg,sea;sky`), and an image without labels
-    ends after the comma. Files are relative to the folder and may be in subfolders. Several lines of one file
-    are merged, so one label per line works too. Columns may be separated by `;` or tabs, as spreadsheets in
-    some countries save them. Labels are in alphabetical order. A quoted list with commas (`a.jpg,"bear,
-    ice"`) is split where the file shows that it is one, see `_label_separator`. The CSV is by default
-    `labels.csv` in the folder, or the only CSV there. Raises DataError where there is none or several, it is
-    not UTF-8, its header or a line is not as above, a split is not train, val or test (or differs between
-    lines of a file), or an image is missing.
+    One line per image, its labels separated by `;` (`beach.jpg,sea;sky`); an image without labels ends after
+    the comma. Files are relative to the folder and may be in subfolders. Several lines of one file are
+    merged. Columns may also be separated by `;` or tabs, as some spreadsheets save them. A quoted list with
+    commas is split where the file shows that it is one, see `_label_separator`. Labels are in alphabetical
+    order. The CSV is by default `labels.csv` in the folder, or the only CSV there.
     """
     folder, notes = Path(folder), Counter()
     path = _find_csv(folder) if csv_file is None else Path(csv_file)
@@ -278,19 +256,18 @@ def read_csv_folder(folder: Path | str, csv_file: Path | str | None = None) -> R
         split = cells.get("split", "").strip().lower()
         if "split" in cells and split not in SPLITS:
             raise DataError(
-                f"{path}, line {line}: the split is {split!r}, expected train, val or "
-                f"test{_near(split, SPLITS)}. Correct it, or remove the column for a fixed 70/15/15 split."
+                f"{path}, line {line}: the split is {split!r}, expected train, val or test. Correct it, or "
+                "remove the column for a fixed 70/15/15 split."
             )
-        rows.append(_Row(name, _label_list(cells["labels"], separator), [], [], split))
+        rows.append(_Row(name, _label_list(cells["labels"], separator), split=split))
     labels = sorted({label for row in rows for label in row.labels}, key=lambda x: (x.casefold(), x))
-    alike = len(labels) - len({label.casefold() for label in labels})
-    notes["labels that differ from another only in capitals: check that both are meant"] = alike
     reading = _reading(path, folder, rows, labels, notes)
+    reading.notes.update(_doubtful(reading))
     images = (file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
     shown = {file for file in images if not any(p.startswith(".") for p in file.relative_to(folder).parts)}
-    if unnamed := len(shown - {record.path for record in reading.records}):
-        reading.notes["images in the folder that the CSV does not name, not used"] = unnamed
-    return reading
+    unnamed = len(shown - {record.path for record in reading.records})
+    reading.notes["images in the folder that the CSV does not name, not used"] = unnamed
+    return reading._replace(notes=+reading.notes)  # +: without those that are 0
 
 
 def _find_csv(folder: Path) -> Path:
@@ -319,8 +296,9 @@ def _own_lines(path: Path, notes: Counter[str]) -> Iterator[tuple[int, dict[str,
             f"{path}: the first line is {first[:80]!r}, expected `file,labels` (or `file,labels,split`). Put "
             "it above the first image."
         )
-    for unused in set(columns) - {"file", "labels", "split"}:
-        notes[f"column {unused!r} of the CSV, not used"] = 1
+    notes.update(
+        f"column {unused!r} of the CSV, not used" for unused in {*columns} - {"file", "labels", "split"}
+    )
     for line, cells in list(_csv_lines(path, delimiter))[1:]:
         if len(cells) != len(columns):
             raise DataError(
@@ -334,13 +312,36 @@ def _label_separator(cells: set[str], notes: Counter[str]) -> str:
     """`;`, or `,` where no list has a `;` and a part between commas is in two lists; with a note."""
     with_comma = sum("," in cell for cell in cells)
     parts = Counter(part for cell in cells for part in set(_label_list(cell, ",")))
-    if with_comma and not any(";" in cell for cell in cells) and max(parts.values()) > 1:
-        notes["different label lists with commas, split at each comma (`;` is the usual separator)"] = (
-            with_comma
-        )
-        return ","
-    notes["different labels with a comma, each kept as one label: separate labels by `;`"] = with_comma
-    return ";"
+    if with_comma and max(parts.values()) > 1 and not any(";" in cell for cell in cells):
+        separator, what = ",", "label lists with commas, split at each comma (`;` is the usual separator)"
+    else:
+        separator, what = ";", "labels with a comma, each kept as one label: separate labels by `;`"
+    notes[f"different {what}"] = with_comma
+    return separator
+
+
+def _doubtful(reading: Reading) -> dict[str, int]:
+    """Notes on labels that may be slips: those of one image only, and those that look like another one."""
+    frequency = Counter(label for record in reading.records for label in record.labels)
+    once = [label for label in reading.labels if frequency[label] == 1]
+    forms: dict[str, list[str]] = defaultdict(list)  # without capitals, blanks, the end of a plural, y for i
+    for label in reading.labels:
+        forms[re.sub(r"[\W_]+", "", label.casefold()).replace("y", "i").rstrip("es") or label].append(label)
+    alike = {tuple(group[:2]) for group in forms.values() if len(group) > 1}
+    same_start: dict[str, list[str]] = defaultdict(
+        list
+    )  # and the same digits: "room 1" and "room 2" are both meant
+    for label in reading.labels:
+        same_start[label[0] + re.sub(r"\D", "", label)].append(label)
+    for group in same_start.values():
+        for label in set(group).intersection(once[:200]):  # to compare more would take long
+            near = difflib.get_close_matches(label, group, n=2, cutoff=0.8)  # the nearest is the label itself
+            alike |= {tuple(sorted((label, other))) for other in near[1:]}
+    pairs = sorted(" / ".join(pair) for pair in alike)
+    return {
+        f"labels that only one image has: {_first(once)}": len(once),
+        f"pairs of labels that look alike, check that both are meant: {_first(pairs)}": len(pairs),
+    }
 
 
 def _label_list(cell: str, separator: str) -> list[str]:
@@ -357,9 +358,9 @@ def _expecting(what: str, path: Path) -> Iterator[None]:
     """Whatever reading a malformed file raises becomes a DataError that names the file."""
     try:
         yield
-    except DataError:
+    except (DataError, MemoryError):
         raise
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, SyntaxError) as error:
+    except Exception as error:  # a stranger's file can have anything anywhere
         raise DataError(
             f"{path}: not {what} ({type(error).__name__}: {error}). Is it cut short, or a file of another "
             "kind? Correct it, or copy or download it again."
@@ -408,8 +409,8 @@ def _reading(
     for row, path in zip(rows, _find_images([row.name for row in rows], folder, source, notes), strict=True):
         if unknown := [label for label in row.labels if not isinstance(label, str) or label not in known]:
             raise DataError(
-                f"{source}: image {row.name} has the label {unknown[0]!r}, which is not among the "
-                f"{len(labels)} of the data set{_near(str(unknown[0]), labels)}. Correct it or add it there."
+                f"{source}: image {row.name} has the label {unknown[0]!r}, which is not among the {len(labels)} of "
+                f"the data set. Correct it or add it there.{did_you_mean(str(unknown[0]), labels)}"
             )
         first = merged.setdefault(path, row)
         if first.split != row.split:
@@ -417,7 +418,7 @@ def _reading(
                 f"{source}: {row.name} is in split {first.split} and in {row.split}. Keep one of them."
             )
         notes["duplicate labels in an image's list, kept once"] += len(row.labels) - len(set(row.labels))
-        notes["empty captions, left out"] += sum(not caption.strip(" .") for caption in row.captions)
+        notes["empty captions, left out"] += sum(not _has_words(caption) for caption in row.captions)
         if first is not row:
             notes["images listed again, merged with the first"] += 1
             for part in ("labels", "boxes", "captions"):
@@ -425,10 +426,7 @@ def _reading(
                 old += [x for x in getattr(row, part) if x not in old]
     records = (
         Record(
-            path,
-            tuple(dict.fromkeys(row.labels)),
-            tuple(row.boxes),
-            tuple(caption for caption in row.captions if caption.strip(" .")),
+            path, tuple(dict.fromkeys(row.labels)), tuple(row.boxes), tuple(filter(_has_words, row.captions))
         )
         for path, row in merged.items()
     )
@@ -436,58 +434,60 @@ def _reading(
     return Reading(tuple(records), tuple(labels), +notes, splits)  # +: without those that are 0
 
 
-# A name that is absolute, on another drive or climbs out with "..": annotation files come from strangers.
-_LEAVES_FOLDER = re.compile(r"^/|^[A-Za-z]:|(?:^|/)\.\.(?:/|$)|\0")
+def _has_words(caption: str) -> bool:
+    return bool(caption.strip(" ."))
 
 
 def _find_images(names: Iterable[str], folder: Path, source: Path, notes: Counter[str]) -> list[Path]:
     """The paths of `names` in `folder`, which must all exist: one listing per folder, no look at each file.
 
-    A name that differs from its file's only in capitals or in the Unicode form of its accents (as happens
-    between Windows, macOS and Linux) is taken to mean it and counted in `notes`.
+    A name may differ from its file's in capitals or in the Unicode form of its accents, as happens between
+    Windows, macOS and Linux. This is counted in `notes`, and so are links out of `folder`.
     """
     listings: dict[str, dict[str, str]] = {}
+    links: set[Path] = set()
     paths, missing = [], []
     for name in names:
-        if _LEAVES_FOLDER.search(name):
+        if leaves_folder(name):  # annotation files come from strangers
             raise DataError(
                 f"{source}: the image name {name!r} leads out of {folder}. Write it relative, without '..'."
             )
         parent, _, file = name.rpartition("/")
         if parent not in listings:
             files = _files(folder / parent)
-            listings[parent] = {_one_form(found): found for found in files} | {
-                found: found for found in files
-            }
+            listings[parent] = {_one_form(f): f for f in files} | {f: f for f in files}
+            inside = (folder / parent).resolve().is_relative_to(folder.resolve())
+            links |= {folder / parent / f for f, is_link in files.items() if is_link or not inside}
         found = listings[parent].get(file) or listings[parent].get(_one_form(file))
         if found is None:
             missing.append(name)
-        else:
-            notes["image names that differ from their file's in capitals or accents, corrected"] += (
-                found != file
-            )
-            paths.append(folder / parent / found)
+            continue
+        changed = "image names that differ from their file's in capitals or accents, corrected"
+        notes[changed] += found != file
+        paths.append(folder / parent / found)
     if missing:
-        held = sorted(_files(folder))[:3]
+        held = sorted(_files(folder))
         raise DataError(
-            f"{source}: {len(missing):,} of its {len(paths) + len(missing):,} images are missing in "
-            f"{folder}: {', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}. That folder holds "
-            f"{', '.join(held) or 'no files'}{', …' if held else ''}. Put them there or remove their lines."
+            f"{source}: {len(missing):,} of its {len(paths) + len(missing):,} images are missing in {folder}: "
+            f"{_first(missing)}. That folder holds {_first(held, 3) or 'no files'}. Put them there or remove "
+            "their lines."
         )
+    out = [path for path in links.intersection(paths) if not path.resolve().is_relative_to(folder.resolve())]
+    notes["images that are links out of the image folder: check that they are meant"] += len(out)
     return paths
 
 
-def _files(folder: Path) -> list[str]:
+def _files(folder: Path) -> dict[str, bool]:
+    """The names of the files in a folder, and whether each is a link."""
     if not folder.is_dir():
-        return []
+        return {}
     with os.scandir(folder) as entries:
-        return [entry.name for entry in entries if not entry.is_dir()]
+        return {entry.name: entry.is_symlink() for entry in entries if not entry.is_dir()}
 
 
 def _one_form(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _near(word: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(word, list(known), n=2)
-    return f" (near: {', '.join(matches)})" if matches else ""
+def _first(words: Sequence[str], count: int = 5) -> str:
+    return ", ".join(words[:count]) + ", …" * (len(words) > count)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 from collections import Counter, defaultdict
@@ -16,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from helpers.data.images import DataError, open_image
-from helpers.data.labels import Vocabulary, label_frequency
+from helpers.data.labels import Vocabulary, did_you_mean, label_frequency
 
 SPLITS = ("train", "val", "test")
 
@@ -60,9 +59,9 @@ class AnnotatedImages:
     def split(self, name: str) -> tuple[Record, ...]:
         """The records of "train", "val" or "test". Raises ValueError for another name."""
         if name not in SPLITS:
-            near = difflib.get_close_matches(str(name), SPLITS, n=1, cutoff=0.3)
-            meant = f' Did you mean "{near[0]}"?' if near else ""
-            raise ValueError(f'there is no split {name!r}: use "train", "val" or "test".{meant}')
+            raise ValueError(
+                f"there is no split {name!r}: use {', '.join(SPLITS)}.{did_you_mean(str(name), SPLITS)}"
+            )
         return getattr(self, name)
 
     def frequency(self) -> Tensor:
@@ -82,10 +81,10 @@ class AnnotatedImages:
         return Report(
             name=self.name,
             vocabulary=self.vocabulary,
-            splits={name: SplitReport.of(self.split(name)) for name in SPLITS},
+            splits={name: _count(self.split(name)) for name in SPLITS},
             notes=self.notes,
             bad_images=_bad_images(paths, progress) if check_images else None,
-            same_content=_same_content(paths, progress) if contents else None,
+            same_content=same_content(paths, progress=progress) if contents else None,
         )
 
 
@@ -98,17 +97,6 @@ class SplitReport:
     frequency: Counter[str]
     boxes: int
     captions: int
-
-    @classmethod
-    def of(cls, records: Sequence[Record]) -> SplitReport:
-        """Count the records of a split."""
-        return cls(
-            images=len(records),
-            histogram=Counter(len(record.labels) for record in records),
-            frequency=Counter(label for record in records for label in record.labels),
-            boxes=sum(len(record.boxes) for record in records),
-            captions=sum(len(record.captions) for record in records),
-        )
 
     @property
     def unlabelled(self) -> int:
@@ -177,25 +165,35 @@ class Report:
     __repr__ = __str__  # so that a notebook shows the report, too
 
 
+def _count(records: Sequence[Record]) -> SplitReport:
+    return SplitReport(
+        images=len(records),
+        histogram=Counter(len(record.labels) for record in records),
+        frequency=Counter(label for record in records for label in record.labels),
+        boxes=sum(len(record.boxes) for record in records),
+        captions=sum(len(record.captions) for record in records),
+    )
+
+
 def _bad_images(paths: Sequence[Path], progress: bool) -> dict[Path, str]:
     """The message of each image that cannot be read."""
+
+    def problem(path: Path) -> str:
+        try:
+            open_image(path)
+        except DataError as error:
+            return str(error)
+        return ""
+
     with ThreadPoolExecutor(
         min(8, os.cpu_count() or 1)
     ) as pool:  # Pillow decodes outside the interpreter lock
-        found = pool.map(_problem, paths)
+        found = pool.map(problem, paths)
         bar = tqdm(found, total=len(paths), desc="opening images", unit="image", disable=not progress)
         return {path: message for path, message in zip(paths, bar, strict=True) if message}
 
 
-def _problem(path: Path) -> str:
-    try:
-        open_image(path)
-    except DataError as error:
-        return str(error)
-    return ""
-
-
-def _same_content(paths: Sequence[Path], progress: bool) -> tuple[tuple[Path, ...], ...]:
+def same_content(paths: Sequence[Path], *, progress: bool) -> tuple[tuple[Path, ...], ...]:
     """Groups of different files with the same bytes; only files of the same size are read."""
     by_size: dict[int, list[Path]] = defaultdict(list)
     for path in dict.fromkeys(paths):

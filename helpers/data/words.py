@@ -1,7 +1,8 @@
 """Words: captions as tokens and back, the vocabulary of frequent words, and GloVe vectors of labels.
 
-Words are a larger vocabulary: `labels.Vocabulary` holds them, with ids 0..C-1, `<stop>` = C and `<start>` =
-C+1. One more name is special, with an ordinary id: `<unk>` stands for every word that was too rare to learn.
+`labels.Vocabulary` holds words as it holds labels, with `<stop>` = C and `<start>` = C+1. One more name is
+special,
+with an ordinary id: `<unk>` stands for every word that was too rare to learn.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from helpers.data.labels import START_NAME, STOP_NAME, Vocabulary
 UNKNOWN = "<unk>"
 SPECIAL = frozenset((UNKNOWN, STOP_NAME, START_NAME))
 TOKENIZERS = ("simple", "spacy")
+LARGEST = torch.finfo(torch.float32).max
 Tokenizer = Callable[[str], list[str]]
 
 # "dog's" is two words, as "don't" is: the endings are so frequent that they are worth an id of their own.
@@ -45,8 +46,8 @@ def tokenize(text: str) -> list[str]:
     """The words and punctuation marks of a caption, in small letters: "A dog's." -> a, dog, 's, "." .
 
     A word keeps its inner hyphens and apostrophes; the endings n't, 's, 're, 've, 'll, 'd and 'm are words of
-    their own. Curly quotes become straight, and what does not print becomes a blank. No token is one of the
-    special names. `tokenize(detokenize(tokens)) == tokens` for every list that came from here.
+    their own. Curly quotes become straight, and what does not print becomes a blank. No token is a special
+    name. `tokenize(detokenize(tokens)) == tokens` for every list that came from here.
     """
     text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower()).translate(_SAME)
     if not text.isprintable():
@@ -59,10 +60,7 @@ def tokenize(text: str) -> list[str]:
 
 
 def detokenize(tokens: Sequence[str]) -> str:
-    """Tokens as a sentence: blanks where a typist puts them, a capital in front. The inverse of `tokenize`.
-
-    Special names (`<unk>`, `<stop>`, `<start>`) are left out.
-    """
+    """Tokens as a sentence without special names: a capital in front, blanks where a typist puts them."""
     text, before, quoted = "", "", False
     for token in tokens:
         if token in SPECIAL:
@@ -84,9 +82,8 @@ def detokenize(tokens: Sequence[str]) -> str:
 def make_tokenizer(name: str = "simple") -> Tokenizer:
     """A tokenizer by name: "simple" is `tokenize`; "spacy" is spaCy's English one, in small letters.
 
-    spaCy's knows more of the exceptions of English (it also splits words at hyphens); it needs the extra
-    `captions`, no model. Raises ValueError for another name and ImportError, with the command that installs
-    it, without spaCy.
+    spaCy knows more exceptions and splits words at hyphens; it needs the extra `captions`. Raises ValueError
+    for another name and ImportError without spaCy.
     """
     if name not in TOKENIZERS:
         raise ValueError(f"there is no tokenizer {name!r}; there are {', '.join(TOKENIZERS)}")
@@ -146,10 +143,9 @@ def load_glove(
 ) -> GloveVectors:
     """Vectors of a vocabulary from a GloVe text file, e.g. glove.6B.300d.txt (Pennington et al., EMNLP 2014).
 
-    Rows C and C+1 are the vectors of the words "stop" and "start". A name is looked up as it is, then in
-    lower case, then as the mean of its parts between blanks, `_` and `-`. A name with no word in the file
-    gets a random row, drawn from `seed` at the length of the vectors that were found. The file is streamed:
-    memory holds only the words that are needed.
+    Rows C and C+1 are the words "stop" and "start". A name is looked up as it is, then in lower case, then as
+    the mean of its parts between blanks, `_` and `-`. A name that is not in the file gets a random row, drawn
+    from `seed`, as long as the vectors that were found. Memory holds only the words that are needed.
 
     Raises ValueError, with the line number, for a line that is not a word and d numbers, and where the file
     has none of the names.
@@ -178,9 +174,8 @@ def _read_glove(path: Path, wanted: set[str], *, progress: bool) -> dict[str, Te
     keys = {word.encode(): word for word in wanted}
     found: dict[str, Tensor] = {}
     size = 0  # d, from the first line
-    bar = tqdm(
-        total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, delay=1, disable=not progress
-    )
+    show = {"unit": "B", "unit_scale": True, "delay": 1, "disable": not progress}
+    bar = tqdm(total=path.stat().st_size, desc=path.name, **show)
     with path.open("rb") as file, bar:
         for number, line in enumerate(file, start=1):
             bar.update(len(line))
@@ -189,7 +184,7 @@ def _read_glove(path: Path, wanted: set[str], *, progress: bool) -> dict[str, Te
             size = size or count
             try:
                 vector = [float(x) for x in numbers.split(b" ")] if word in keys else []
-                if not count or count != size or not all(map(isfinite, vector)):
+                if not count or count != size or not all(abs(x) < LARGEST for x in vector):
                     raise ValueError(f"{count} numbers")
             except ValueError as error:
                 raise ValueError(

@@ -70,7 +70,7 @@ def test_vocabulary_is_a_value(vocabulary):
     [
         ([], "at least one"),
         ("sky", r"\['sky'\]"),
-        (["sky", "water", "sky"], "'sky' stands at 0 and again at 2"),
+        (["sky", "water", "sky"], "'sky' is at 0 and again at 2"),
         (["sky", " "], "label 1 is ' '"),
         (["sky", 3], "label 1 is 3"),
         (["<stop>"], "special token"),
@@ -82,9 +82,9 @@ def test_bad_vocabularies_are_refused(labels, message):
 
 
 def test_unknown_labels_get_suggestions(vocabulary):
-    with pytest.raises(ValueError, match="unknown label 'watre': did you mean 'water'"):
+    with pytest.raises(ValueError, match=r"unknown label 'watre'.*Did you mean 'water'"):
         vocabulary.encode(["sky", "watre"])
-    with pytest.raises(ValueError, match="did you mean 'Tree'"):  # another case is a near match
+    with pytest.raises(ValueError, match="Did you mean 'Tree'"):  # another case is a near match
         vocabulary.encode(["TREE"])
     with pytest.raises(ValueError, match="has 5 labels, from 'sky' to 'polar bear'"):
         vocabulary.encode(["xylophone"])
@@ -113,11 +113,12 @@ def test_vocabulary_survives_the_disk(tmp_path):
     [
         (b"not json", "not valid JSON"),
         (b"\xff\xfe", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
         (b"[1, 2]", "not a vocabulary"),
         (b'{"labels": ["a"]}', "not a vocabulary"),
         (b'{"format": "cnn-rnn-annotation vocabulary", "version": 9, "labels": ["a"]}', "version 9"),
         (b'{"format": "cnn-rnn-annotation vocabulary", "version": 1, "labels": "abc"}', "list of labels"),
-        (b'{"format": "cnn-rnn-annotation vocabulary", "version": 1, "labels": ["a", "a"]}', "'a' stands"),
+        (b'{"format": "cnn-rnn-annotation vocabulary", "version": 1, "labels": ["a", "a"]}', "'a' is at"),
     ],
 )
 def test_other_files_are_refused_by_name(tmp_path, content, message):

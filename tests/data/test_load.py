@@ -236,7 +236,7 @@ def test_own_split_column(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_loaded_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match='Did you mean "corel5k"'):
+    with pytest.raises(DataError, match="Did you mean 'corel5k'"):
         load("corel-5k")
     with pytest.raises(DataError, match=r"is empty, which is none.*file,labels.*COCO.*VOC.*Corel"):
         load(tmp_path)
@@ -290,6 +290,17 @@ def test_images_in_two_splits_are_reported(tmp_path: Path) -> None:
             (folder / "images").mkdir(exist_ok=True)
             path.rename(folder / "images" / path.name)
     assert any("4 images are in val and in test" in note for note in load(folder).notes)
+
+
+def test_an_image_in_two_splits_under_two_names_is_reported(tmp_path: Path) -> None:
+    rows = {"a.png": "sky,train", "b.png": "sea,val", "c.png": "sun,test", "d.png": "sun,train"}
+    write_own(tmp_path, rows, "file,labels,split")
+    for name in "bd":
+        (tmp_path / f"{name}.png").write_bytes(name.encode() * 10)
+    notes = [note for note in load(tmp_path).notes if "two splits" in note]
+    assert notes == [
+        "1 images are in two splits under different names, for example a.png (train) = c.png (test)"
+    ]
 
 
 def write_few(folder: Path, *, progress: bool) -> None:

@@ -67,5 +67,5 @@ def test_the_same_image_under_two_names(tmp_path: Path) -> None:
 
 
 def test_a_wrong_split_name(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no split 'valid'.*Did you mean \"val\""):
+    with pytest.raises(ValueError, match=r"no split 'valid'.*Did you mean 'val'"):
         tiny(tmp_path).split("valid")

@@ -197,6 +197,7 @@ def test_missing_words_are_drawn_and_reported(tmp_path):
         ("cat\n", "line 1: "),
         ("the 1 2 3\ncat 1 x 3\n", "line 2: .*could not convert"),
         ("the 1 2 3\ncat 1 nan 3\n", "line 2: "),
+        ("the 1 2 3\ncat 1 1e39 3\n", "line 2: .*finite"),  # infinite as float32
         ("the 1 2 3\ncat 1 2 3 4\n", "line 2: .*4 numbers"),
         ("fish 1 2 3\n", "none of the 4 words"),
         ("", "none of the 4 words"),
