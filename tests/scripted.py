@@ -7,6 +7,7 @@ import torch
 from helpers.data.batches import Batch, Features
 from helpers.data.labels import Vocabulary, pad_labels, to_multi_hot
 from helpers.decoders.base import Decoder, State
+from helpers.decoders.label_graph import LabelGraph
 from helpers.systems.base import System
 from helpers.systems.registry import build
 
@@ -15,7 +16,10 @@ D = 16
 SMALL = {"max_labels": 3, "hidden_size": 32, "embedding_size": 8}
 OPTIONS = dict.fromkeys(("ria", "sr_cnn_rnn", "captioner", "ria_mla", "ria_pla"), SMALL)
 OPTIONS |= {"bce": {}, "ml_gcn": {"hidden_size": 32}}
-OPTIONS["cnn_rnn"] = SMALL | {"embedding_size": 16, "output_dropout": 0.0}  # half of so few joint numbers is too few
+OPTIONS["cnn_rnn"] = SMALL | {
+    "embedding_size": 16,
+    "output_dropout": 0.0,
+}  # half of so few joint numbers is too few
 OPTIONS |= dict.fromkeys(
     ("attention", "attention_mla", "attention_pla", "attention_captioner"), SMALL | {"attention_size": 16}
 )
@@ -103,3 +107,15 @@ def brute_force(
     with torch.no_grad():
         extend((), decoder.start(Features(pooled)), decoder.start_token, 0.0)
     return found
+
+
+def relabel(graph: LabelGraph, order: torch.Tensor) -> None:
+    """Number the labels of a learned graph anew, in everything that has a row or a column per label."""
+    graph.edges.copy_(graph.edges[order][:, order])
+    graph.norm.weight.copy_(graph.norm.weight[order])
+    graph.norm.bias.copy_(graph.norm.bias[order])
+    for attention in (graph.left, graph.right):
+        for layer in (attention.query, attention.key, attention.value):
+            layer.weight.copy_(layer.weight[:, order])
+        attention.out.weight.copy_(attention.out.weight[order])
+        attention.out.bias.copy_(attention.out.bias[order])

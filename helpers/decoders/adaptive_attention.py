@@ -12,25 +12,26 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from helpers.data.batches import Features
-from helpers.decoders.attention import active_outer, active_sum, chunks, linear, widened
-from helpers.decoders.base import Decoder, State, label_embedding
+from helpers.decoders.attention import GridDecoder, active_outer, active_sum, chunks, widened
+from helpers.decoders.base import State, need_grid
 
 
 def candidate_weights(keys: Tensor, query: Tensor, score: Tensor, extra: Tensor | None = None) -> Tensor:
-    """Softmax of w·ReLU(key + query) over the cells, and over one more candidate of every query where given.
+    """Softmax of w·ReLU(key + query) over the cells, and over an extra candidate per query where given.
 
-    keys: (B, L, A). query: (B, K, A), K queries an image. score: (1, A), w. extra: (B, K, A) or None.
+    keys: (B, L, A). query: (B, K, A), K queries per image. score: (1, A), w. extra: (B, K, A) or None.
     Returns (B, K, L) or (B, K, L + 1), the extra candidate last; float32 (float64 for float64).
     """
     # float32 from here on: half precision would round away the differences that the softmax lives on.
     query = widened(query)  # (B, K, A)
     w = score.to(query.dtype).squeeze(0)  # (A,)
     with torch.autocast(keys.device.type, enabled=False):
-        if query.shape[1] == 1 or torch.compiler.is_compiling():
+        if query.shape[1] == 1:
             energy = (keys.unsqueeze(1) + query.unsqueeze(2)).relu() @ w  # (B, K, L, A) -> (B, K, L)
         else:
             energy = Energies.apply(keys, query, w)
@@ -41,12 +42,10 @@ def candidate_weights(keys: Tensor, query: Tensor, score: Tensor, extra: Tensor 
 
 
 class Energies(torch.autograd.Function):
-    """w·ReLU(key + query) for several queries an image, without a tensor of the size of all of them.
+    """w·ReLU(key + query), with a backward pass of its own: keys (B, L, A), query (B, K, A), w (A,) -> (B, K, L).
 
-    keys: (B, L, A). query: (B, K, A). w: (A,). Returns (B, K, L).
-
-    Autograd would keep (B, K, L, A) twice. The backward pass finds again which ReLUs were on, one query after the
-    other, as `attention.TeacherForcing` does: 5 times faster for L = 196 and A = 512.
+    Autograd would keep (B, K, L, A) twice. This finds again which ReLUs were on, one query after the other: 5 times
+    faster for L = 196 and A = 512.
     """
 
     @staticmethod
@@ -64,18 +63,12 @@ class Energies(torch.autograd.Function):
     def backward(ctx: Any, d_energy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         keys, query, w = ctx.saved_tensors
         threshold, d_energy = (-query).transpose(0, 1), d_energy.transpose(0, 1)  # K first
-        active = torch.stack(
-            [active_sum(keys, *one) for one in zip(threshold, d_energy, strict=True)]
-        )  # (K, B, A)
+        sums = [active_sum(keys, *one) for one in zip(threshold, d_energy, strict=True)]
+        active = torch.stack(sums)  # (K, B, A)
         d_keys = active_outer(keys, threshold, d_energy)  # (B, L, A), before w
         # Where a ReLU is on, it is k + q; threshold is -q.
         d_w = (d_keys * keys).sum((0, 1)) - (active * threshold).sum((0, 1))
         return (d_keys * w).to(keys.dtype), (active * w).transpose(0, 1), d_w
-
-
-def linear_sum(*terms: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """The sum of x weightᵀ + bias over terms (x, weight, bias)."""
-    return sum(torch.nn.functional.linear(*term) for term in terms)
 
 
 def sentinel_weight(attention: Tensor) -> Tensor:
@@ -92,7 +85,7 @@ def where_it_looked(attention: Tensor, least: float = 1e-3) -> Tensor:
     return torch.where(total < least, 0.0, attention / total.clamp(min=least))
 
 
-class AdaptiveAttentionLSTM(Decoder):
+class AdaptiveAttentionLSTM(GridDecoder):
     """An LSTM that reads the last label, then looks at a weighted mean of the grid to name the next one.
 
     With x_t the embedding of the label before, and a_i the cells:
@@ -110,18 +103,8 @@ class AdaptiveAttentionLSTM(Decoder):
     The paper has tanh for ReLU, brings the cells to the size of the sentinel (here W_u brings the sentinel to the
     size of a cell, which costs one product a step instead of L), and adds context and h_t.
 
-    **Maps.** The attention returned is α^ over the cells, (B, L). With a sentinel it sums to 1 - β: `sentinel_weight`
-    reads β off it and `where_it_looked` divides by 1 - β. Both work on what the searches keep (`Decoded.attention`).
-
-    `torch.compile` leaves `nn.LSTM` as it is (a break in the graph) and compiles the rest.
-
-    num_labels: C. feature_size: D of grid and pooled. hidden_size: H. attention_size: A.
-    embedding_size: of the labels; ignored where `vectors` (C + 2, E) are given.
-    input_dropout is applied to the embedding, output_dropout before the scores, attention_dropout to single numbers
-    of the grid (keys and values alike), one mask for all steps.
-
-    Several rows of `tokens` and hidden state may share an image: with K * B rows over a memory of B images, rows
-    i * K to i * K + K - 1 read image i, and no grid is copied.
+    The attention returned is α^ over the cells, (B, L). With a sentinel it sums to 1 - β: `sentinel_weight` reads β
+    off it and `where_it_looked` divides by 1 - β. Other options: see `GridDecoder`.
     """
 
     def __init__(
@@ -131,21 +114,11 @@ class AdaptiveAttentionLSTM(Decoder):
         *,
         hidden_size: int = 512,
         attention_size: int = 512,
-        embedding_size: int = 300,
-        vectors: Tensor | None = None,
-        freeze_vectors: bool = True,
         sentinel: bool = False,
-        input_dropout: float = 0.0,
-        output_dropout: float = 0.3,
-        attention_dropout: float = 0.3,
+        **options: Any,
     ) -> None:
-        super().__init__(num_labels)
-        self.embedding = label_embedding(num_labels, embedding_size, vectors, freeze=freeze_vectors)
+        super().__init__(num_labels, feature_size, hidden_size=hidden_size, **options)
         size = self.embedding.embedding_dim
-        self.input_dropout = nn.Dropout(input_dropout)
-        self.attention_dropout = nn.Dropout(attention_dropout)
-        self.output_dropout = nn.Dropout(output_dropout)
-        self.initial_hidden = nn.Linear(feature_size, hidden_size)
         self.lstm = nn.LSTM(size, hidden_size, batch_first=True)
         self.keys = nn.Linear(feature_size, attention_size)  # W_v
         self.query = nn.Linear(hidden_size, attention_size, bias=False)  # W_g; the bias is in the keys
@@ -158,25 +131,10 @@ class AdaptiveAttentionLSTM(Decoder):
         self.scores = nn.Linear(feature_size + hidden_size, num_labels + 1)  # W_p
 
     def start(self, features: Features) -> State:
-        """`Features` of B images -> State(hidden=(h, m), memory=(grid (B, L, D), keys (B, L, A))).
-
-        Raises ValueError without a grid, or for one of another feature size.
-        """
-        size = self.keys.in_features
-        if features.grid is None:
-            raise ValueError(
-                "AdaptiveAttentionLSTM needs the image grid, but these features have only the pooled vector: "
-                "encode the images with grid=True"
-            )
-        if features.grid.dim() != 3 or features.grid.shape[2] != size:
-            raise ValueError(
-                f"the grid is {tuple(features.grid.shape)}, expected (B, L, {size}): this decoder was made with "
-                f"feature_size={size}; use the encoder it was made for"
-            )
+        """`Features` of B images -> State((h, m), (grid (B, L, D), keys (B, L, A))). ValueError without such a grid."""
+        grid = self.attention_dropout(need_grid(features, self.keys.in_features))
         h = self.initial_hidden(features.pooled)  # (B, H)
-        grid = self.attention_dropout(features.grid)
-        keys = linear(grid.flatten(0, 1), self.keys.weight, self.keys.bias)  # (B * L, A)
-        return State((h, torch.zeros_like(h)), (grid, keys.unflatten(0, grid.shape[:2])))
+        return State((h, torch.zeros_like(h)), (grid, self.project(grid)))
 
     def step(
         self, tokens: Tensor, state: State, *, attention: Tensor | None = None
@@ -186,17 +144,7 @@ class AdaptiveAttentionLSTM(Decoder):
         attention: (R, L) float, where to look instead of where the decoder would; rows should sum to 1, or to less:
         the sentinel, where there is one, gets the rest.
         """
-        grid = state.memory[0]
-        if len(tokens) % len(grid):
-            raise ValueError(
-                f"{len(tokens)} rows cannot share the memory of {len(grid)} images evenly: give every image the "
-                "same number of rows, side by side"
-            )
-        if attention is not None and attention.shape != (len(tokens), grid.shape[1]):
-            raise ValueError(
-                f"attention is {tuple(attention.shape)}, expected {(len(tokens), grid.shape[1])}: one weight for "
-                "each row and grid cell"
-            )
+        self.check_rows(tokens, state.memory[0], attention)
         # The rows of an image are K queries to its grid, as the steps of a known sequence are.
         logits, state, attention = self._run(tokens.unsqueeze(1), state, attention)
         return logits.squeeze(1), state, attention.squeeze(1)
@@ -235,11 +183,8 @@ class AdaptiveAttentionLSTM(Decoder):
             context = context + beta.to(grid.dtype) * seen
         both = torch.cat([context.reshape(rows, steps, size), hidden], 2)
         logits = self.scores(self.output_dropout(both))
-        return (
-            logits,
-            State(tuple(y.squeeze(0) for y in last), state.memory),
-            maps.reshape(rows, steps, cells),
-        )
+        state = State(tuple(y.squeeze(0) for y in last), state.memory)
+        return logits, state, maps.reshape(rows, steps, cells)
 
     def _sentinel(self, x: Tensor, before: Tensor, hidden: Tensor) -> Tensor:
         """g_t * tanh(m_t) of all steps at once: x (R, T, E), h_{t-1} and h_t (R, T, H) -> (R, T, H).
@@ -247,12 +192,10 @@ class AdaptiveAttentionLSTM(Decoder):
         `nn.LSTM` tells h_t of every step, but m_t of the last one only. As h_t = o_t * tanh(m_t), tanh(m_t) is
         h_t / o_t, and the output gate o_t depends on x_t and h_{t-1} alone.
         """
-        size = before.shape[2]
-        lstm = self.lstm
-        output = linear_sum(
-            (x, lstm.weight_ih_l0[-size:], lstm.bias_ih_l0[-size:]),  # torch's order of the gates: i, f, g, o
-            (before, lstm.weight_hh_l0[-size:], lstm.bias_hh_l0[-size:]),
-        )
+        size, lstm = before.shape[2], self.lstm
+        # torch's order of the gates is i, f, g, o: the last rows are those of o.
+        output = F.linear(x, lstm.weight_ih_l0[-size:], lstm.bias_ih_l0[-size:])
+        output = output + F.linear(before, lstm.weight_hh_l0[-size:], lstm.bias_hh_l0[-size:])
         gate = self.gate(torch.cat([x, before], 2)).sigmoid()
         # 1 / σ(y) = 1 + exp(-y), which cannot become a division by 0.
         return gate * hidden * (1 + (-widened(output)).clamp(max=30).exp())

@@ -3,9 +3,8 @@
     state = decoder.start(features)
     logits, state, attention = decoder.step(tokens, state)
 
-`unroll` runs these two over many steps. Teacher forcing, free running, greedy search, sampling, the probability of
-given labels and the order-free losses are all this one loop, so a new decoder that has `start` and `step` gets all of
-them. Below it stand the layers that several decoders share.
+`unroll` runs these two over many steps: all searches and losses are this one loop. Below it are the layers that several
+decoders share.
 """
 
 from __future__ import annotations
@@ -30,15 +29,10 @@ class State(NamedTuple):
     hidden: tuple[Tensor, ...]
     memory: tuple[Tensor, ...] = ()
 
-    def select(self, index: Tensor) -> State:
-        """The state of the rows `index` (K,) int64, in that order; a row may be taken more than once."""
-        return State(tuple(x[index] for x in self.hidden), tuple(x[index] for x in self.memory))
-
     def select_hidden(self, index: Tensor) -> State:
         """The hidden tensors of the rows `index` (K,) int64; the memory as it is.
 
-        For several sequences per image: K is a multiple of the batch, the rows of one image stand side by side, and
-        all of them read the one memory that the image has.
+        K is a multiple of the batch; the rows of one image stand side by side and read its one memory.
         """
         return self._replace(hidden=tuple(x[index] for x in self.hidden))
 
@@ -67,11 +61,7 @@ class Decoder(nn.Module):
         raise NotImplementedError
 
     def forward(self, features: Features, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Teacher forcing: the inputs of all steps are known.
-
-        tokens: (B, T) int64, `<start>` and the true labels but the last.
-        Returns logits (B, T, V) and attention (B, T, L) or None.
-        """
+        """Teacher forcing: inputs (B, T) int64, `<start>` first -> logits (B, T, V), attention (B, T, L) or None."""
         logits, attention = [], []
         after = tokens.roll(-1, 1)  # what is chosen at a step is read at the next one
         for step in unroll(self, features, None, steps=tokens.shape[1], first=tokens[:, 0], forced=after):
@@ -87,18 +77,12 @@ Choose = Callable[[Tensor], Tensor | tuple[Tensor, Tensor]]
 
 
 class Step(NamedTuple):
-    """One step of `unroll`, for R rows.
+    """One step of `unroll`, for R rows."""
 
-    logits:    (R, V), with gradient where there is one.
-    scores:    (R, V) float32, the same without gradient, -inf for tokens that may not be chosen.
-    tokens:    (R,) int64, the choice, which the next step reads.
-    attention: (R, L) or None.
-    """
-
-    logits: Tensor
-    scores: Tensor
-    tokens: Tensor
-    attention: Tensor | None
+    logits: Tensor  # (R, V), with gradient where there is one
+    scores: Tensor  # (R, V) float32, without gradient, -inf for tokens that may not be chosen
+    tokens: Tensor  # (R,) int64, the choice, which the next step reads
+    attention: Tensor | None  # (R, L)
 
 
 def most_probable(scores: Tensor) -> Tensor:
@@ -123,14 +107,13 @@ def unroll(
     """Run a decoder: at every step it reads the token that was chosen at the step before.
 
     features: of B images. steps: T, at most.
-    choose: how a token is chosen from its scores; None where `forced` holds all of them. It may return rows as well
-        as tokens: then token i continues row rows[i], and the sequences branch (see `State.select_hidden`).
+    choose: a token from its scores; None where `forced` holds all. With rows as well, token i continues row rows[i].
     first: (B,) int64, what the first step reads; None: `<start>`.
     forced: (B, T) int64, tokens that are taken whatever `choose` says; `FREE` (-1) where it decides.
     repeats: False: a label that was chosen before cannot be chosen again. never: labels that cannot be chosen.
     min_labels: `<stop>` cannot be chosen before so many steps.
-    until_stop: a row that has stopped chooses `<stop>` from then on, and the loop ends when all rows have. Only on a
-        CPU: the question would make a GPU wait at every step. Nothing else in here waits for the GPU.
+    until_stop: a row that has stopped chooses `<stop>` from then on. On a CPU the loop ends when all rows have stopped;
+        a GPU would wait for the answer at every step.
     step: called in place of `decoder.step`.
     """
     step = step or decoder.step
@@ -172,14 +155,8 @@ def stack_attention(attention: Sequence[Tensor | None]) -> Tensor | None:
     return None if attention[0] is None else torch.stack(attention, 1)
 
 
-def label_embedding(
-    num_labels: int, size: int, vectors: Tensor | None = None, *, freeze: bool
-) -> nn.Embedding:
-    """Embedding of the C labels, `<stop>` and `<start>`.
-
-    vectors: (C + 2, size) float, for instance `GloveVectors.vectors`; None draws random ones.
-    freeze: keep given vectors as they are (random ones are always learned).
-    """
+def label_embedding(num_labels: int, size: int, vectors: Tensor | None, *, freeze: bool) -> nn.Embedding:
+    """Embedding of the C labels, `<stop>` and `<start>`: random, or given vectors (C + 2, size), frozen or learned."""
     if vectors is None:
         return nn.Embedding(num_labels + 2, size)
     if vectors.shape[0] != num_labels + 2:
@@ -190,11 +167,25 @@ def label_embedding(
     return nn.Embedding.from_pretrained(vectors.float(), freeze=freeze)
 
 
-class FeatureNorm(nn.BatchNorm1d):
-    """`nn.BatchNorm1d` for (B, D) that also trains on a single row; parameters and buffers have the same names.
+def need_grid(features: Features, size: int) -> Tensor:
+    """The grid (B, L, size) of features. Raises ValueError where there is none, or one of another size."""
+    if features.grid is None:
+        raise ValueError(
+            "this system needs the image grid, but these features have only the pooled vector: encode the images "
+            "with grid=True"
+        )
+    if features.grid.dim() != 3 or features.grid.shape[2] != size:
+        raise ValueError(
+            f"the grid is {tuple(features.grid.shape)}, expected (B, L, {size}): this system was made with "
+            f"feature_size={size}; use the encoder it was made for"
+        )
+    return features.grid
 
-    One row has no spread, and torch refuses it. Such a batch (the last one of 64k + 1 images, or --batch-size 1) is
-    normalised as in eval mode, by the running mean and variance, which stay as they are.
+
+class FeatureNorm(nn.BatchNorm1d):
+    """`nn.BatchNorm1d` for (B, D) that also trains on a single row, which has no spread and which torch refuses.
+
+    Such a batch (the last one of 64k + 1 images, or --batch-size 1) is normalised as in eval mode.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -203,14 +194,16 @@ class FeatureNorm(nn.BatchNorm1d):
         return super().forward(x)
 
 
-class Standardize(nn.Module):
-    """Features with mean 0 and variance 1 in every dimension (batch-norm).
+def over_cells(norm: nn.Module, grid: Tensor) -> Tensor:
+    """`norm` of a grid (B, L, D): every cell counts for the statistics of its dimension."""
+    return norm(grid.flatten(0, 1)).view_as(grid)  # (B, L, D) -> (B * L, D) and back
 
-    dropout: of the pooled feature; a decoder that looks at the grid has its own for that.
+
+class Standardize(nn.Module):
+    """Features with mean 0 and variance 1 in every dimension (batch-norm), and dropout on the pooled one.
 
     The published decoders have no such layer: their CNN learns along. The features of a frozen CNN differ in scale and
-    are all positive. Whether the layer helps is measured in docs/results.md: it does for RIA on Corel-5k, it does not
-    on scenes.
+    are all positive. docs/results.md has what the layer brings.
     """
 
     def __init__(self, feature_size: int, dropout: float) -> None:
@@ -220,8 +213,5 @@ class Standardize(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Features) -> Features:
-        grid = features.grid
-        if grid is not None:
-            # (B, L, D) -> (B * L, D): every cell counts for the statistics of its dimension.
-            grid = self.grid(grid.flatten(0, 1)).view_as(grid)
+        grid = None if features.grid is None else over_cells(self.grid, features.grid)
         return Features(self.dropout(self.pooled(features.pooled)), grid)

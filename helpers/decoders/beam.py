@@ -16,32 +16,19 @@ from helpers.decoders.search import Decoded, check_steps, log_probabilities, ref
 
 @dataclass(frozen=True)
 class Beams:
-    """What a beam search found for B images: the K best label sequences each, best first.
+    """What a beam search found for B images: the K best label sequences each, best first."""
 
-    tokens:           (B, K, T) int64, `<stop>` from the first stop on.
-    lengths:          (B, K) int64, labels before the first stop.
-    log_probability:  (B, K) float32, log P(sequence | image); -inf where there were fewer than K sequences.
-    score:            (B, K) float32, what was ranked by: log-probability / (tokens emitted) ** length_penalty.
-    step_probability: (B, K, T) float32, probability of each token when it was emitted; 0 after the first stop.
-    attention:        (B, T, L) float32 of the best sequence, or None.
-    """
-
-    tokens: Tensor
-    lengths: Tensor
-    log_probability: Tensor
-    score: Tensor
-    step_probability: Tensor
-    attention: Tensor | None = None
+    tokens: Tensor  # (B, K, T) int64, `<stop>` from the first stop on
+    lengths: Tensor  # (B, K) int64, labels before the first stop
+    log_probability: Tensor  # (B, K) float32, log P(sequence | image); -inf where there were fewer sequences
+    score: Tensor  # (B, K) float32, what was ranked by: log-probability / (tokens emitted) ** length_penalty
+    step_probability: Tensor  # (B, K, T) float32, of each token when it was emitted; 0 after the first stop
+    attention: Tensor | None = None  # (B, T, L) float32 of the best sequence
 
     def best(self) -> Decoded:
         """The best sequence of every image, as greedy search would return it."""
-        return Decoded(
-            self.tokens[:, 0],
-            self.lengths[:, 0],
-            self.log_probability[:, 0],
-            self.step_probability[:, 0],
-            self.attention,
-        )
+        kept = (self.tokens, self.lengths, self.log_probability, self.step_probability)
+        return Decoded(*(x[:, 0] for x in kept), self.attention)
 
 
 @torch.inference_mode()
@@ -61,8 +48,7 @@ def beam(
 
     At every step the `width` best continuations of an image survive. One that ends in `<stop>` joins the image's
     candidates and leaves the beam; the search of an image is over when no live sequence can still beat its
-    candidates, or after max_steps (Wang et al., "CNN-RNN: A Unified Framework for Multi-label Image Classification",
-    CVPR 2016). Sequences still alive then count as candidates, so a decoder that never stops has a best one too.
+    candidates, or after max_steps (Wang et al., "CNN-RNN", CVPR 2016). Sequences still alive then are candidates too.
 
     width: K >= 1; 1 is greedy search. length_penalty: 0 ranks by probability, 1 by probability per token.
     only_best: stop as soon as the best candidate is certain; the others may then be missing or not the best ones.
@@ -161,29 +147,23 @@ class _Candidates:
         return _Candidates(nothing[..., 0], tokens, nothing, zeros, zeros)
 
     def add(
-        self, log_probability: Tensor, tokens: Tensor, so_far: Tensor, t: int, length_penalty: float
+        self, log_p: Tensor, tokens: Tensor, so_far: Tensor, t: int, length_penalty: float
     ) -> _Candidates:
         """Merge the sequences that ended at step t (others have log-probability -inf); keep the k best."""
         k = self.score.shape[1]
         # Tokens emitted are t + 1, `<stop>` among them: the same for all that end at this step.
-        score = torch.cat([self.score, log_probability / (t + 1) ** length_penalty], 1)
-        slot = torch.arange(k, device=score.device).expand_as(log_probability)
+        score = torch.cat([self.score, log_p / (t + 1) ** length_penalty], 1)
+        slot = torch.arange(k, device=score.device).expand_as(log_p)
         score, order = score.sort(dim=1, descending=True, stable=True)
         order = order[:, :k]
 
         def merge(old: Tensor, new: Tensor) -> Tensor:
             both = torch.cat([old, new], 1)
-            return both.gather(
-                1, order if both.ndim == 2 else order.unsqueeze(-1).expand(-1, -1, both.shape[-1])
-            )
+            return both.gather(1, order) if both.ndim == 2 else _rows(both, order)
 
-        return _Candidates(
-            score=score[:, :k],
-            tokens=merge(self.tokens, tokens),
-            so_far=merge(self.so_far, so_far),
-            slot=merge(self.slot, slot),
-            end=merge(self.end, torch.full_like(slot, t)),
-        )
+        end = merge(self.end, torch.full_like(slot, t))
+        kept = merge(self.tokens, tokens), merge(self.so_far, so_far), merge(self.slot, slot)
+        return _Candidates(score[:, :k], *kept, end)
 
     def can_enter(self, live: Tensor, max_steps: int, length_penalty: float, only_best: bool) -> Tensor:
         """Which live sequences (B, k) may still enter the candidates: log P only falls as a sequence grows."""
@@ -204,7 +184,7 @@ class _Candidates:
 
 
 class _Step(NamedTuple):
-    """What is needed to follow a sequence back through a step."""
+    """What it takes to follow a sequence back through a step."""
 
     parent: Tensor  # (B, k), the column that was read for each sequence
     order: Tensor  # (B, k), the sequence that each column of the next step continues

@@ -12,27 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from helpers.data.batches import Features
-from helpers.decoders.label_graph import ADJACENCIES, CrossAttention, LabelGraph, Tokens, node_table
+from helpers.decoders.label_graph import CrossAttention, LabelGraph, Tokens, node_table
 from helpers.encoders.crops import GridSize, sine_code, token_boxes
 
 
 class FusionLayer(nn.Module):
-    """One layer: image and graph look at each other, labels look at the image. Post-norm.
+    """One post-norm layer: image and graph look at each other (with `fuses`), labels look at the image.
 
-    fuses: whether it has the image-graph half. labels_first: labels look before image and graph have met.
+    labels_first: labels look before image and graph have met.
     """
 
-    def __init__(
-        self, size: int, *, heads: int, feed_forward: int, dropout: float, fuses: bool, labels_first: bool
-    ) -> None:
+    def __init__(self, size: int, *, heads: int, dropout: float, fuses: bool, labels_first: bool) -> None:
         super().__init__()
         self.labels_first = labels_first
         self.dropout = nn.Dropout(dropout)
         self.label_norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(3))
         self.labels_to_image = CrossAttention(size, heads, dropout)
-        self.mlp = nn.Sequential(
-            nn.Linear(size, feed_forward), nn.ReLU(), nn.Dropout(dropout), nn.Linear(feed_forward, size)
-        )
+        self.mlp = nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Dropout(dropout), nn.Linear(size, size))
         if fuses:
             self.image_to_graph = CrossAttention(size, heads, dropout)
             self.graph_to_image = CrossAttention(size, heads, dropout)
@@ -44,13 +40,17 @@ class FusionLayer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """labels (B, C, d), image (B, N, d), graph (1 or B, M, d) or None -> the three, and attention.
 
-        graph None: image and graph stay as they are. attention: (B, C, N) on request, where the labels looked.
+        Without a graph the image stays as it is. attention: with `weights`, where the labels looked, (B, C, N).
         """
-        seen = image
+        seen, attention = image, None
         if graph is not None:
             image, graph = self._fuse(image, graph)
         labels = self.label_norms[0](labels + self.dropout(labels))
-        attended, attention = self._look(labels, seen if self.labels_first else image, weights)
+        seen = seen if self.labels_first else image
+        if weights:
+            attended, attention = self.labels_to_image.with_weights(labels, seen)
+        else:
+            attended = self.labels_to_image(labels, seen)
         labels = self.label_norms[1](labels + self.dropout(attended))
         labels = self.label_norms[2](labels + self.dropout(self.mlp(labels)))
         return labels, image, graph, attention
@@ -61,17 +61,12 @@ class FusionLayer(nn.Module):
         image = self.fusion_norms[2](told + self.dropout(self.image_to_graph_again(told, graph)))
         return image, graph
 
-    def _look(self, labels: Tensor, image: Tensor, weights: bool) -> tuple[Tensor, Tensor | None]:
-        if weights:
-            return self.labels_to_image.with_weights(labels, image)
-        return self.labels_to_image(labels, image), None
-
 
 class LabelLook(NamedTuple):
-    """logits (B, C), and attention (B, C, N): where each label looked in the last layer; rows sum to 1."""
+    """Scores, and where each label looked in the last layer."""
 
-    logits: Tensor
-    attention: Tensor
+    logits: Tensor  # (B, C)
+    attention: Tensor  # (B, C, N), rows sum to 1
 
 
 class LabelDecoder(nn.Module):
@@ -79,22 +74,20 @@ class LabelDecoder(nn.Module):
 
     Where the released code of LCNet differs from what works best here, its choice is named in brackets.
 
-    num_labels, feature_size: C, D. hidden_size: d, of labels, image tokens and graph [680]. heads [4].
+    hidden_size: d, of labels, image tokens and graph [680]. heads [4]. dropout: in the layers [0.1].
     layers: how often labels, image and graph meet [6]. tie_layers: one layer used again and again [yes].
-    feed_forward: units of the layer's perceptron (default: hidden_size) [the same]. dropout: in the layers [0.1].
     graph: "none" (labels look at the image only), "prior" or "learned", see `LabelGraph` ["learned"].
-    edges: (C, C) prior, see `LabelGraph`. graph_size: hidden units of the graph network (default: hidden_size) [1024].
+    edges: see `LabelGraph`. graph_size: hidden units of the graph network (default: hidden_size) [1024].
     graph_tokens: "nodes", a token per label; "gram", the rows of Gᵀ G + I, d tokens, G the nodes ["gram"].
     node_features: what the graph network reads: "queries", "vectors" (word vectors) or "learned" ["queries"].
     vectors: (C, v) word vectors; vector_size: v, where a checkpoint brings them.
     queries: "random", drawn once and kept, or "learned" ["random"].
     labels_first: labels look at the image before it has met the graph, so hear of the graph a layer later [yes].
+        The last layer then has no fusion, which could have no effect.
     bias: "class", one per label, or "shared" ["shared"].
     positions: add to each token a sine code of where it is on the image, and a vector to those of the whole view of
         crops [no]; needs cells, the (h, w) of a view, and crops, the level.
     standardize, feature_dropout: see `Tokens` [no, 0].
-
-    Parameters that could never have an effect are not made: the last layer of a `labels_first` stack has no fusion.
     """
 
     def __init__(
@@ -106,7 +99,6 @@ class LabelDecoder(nn.Module):
         heads: int = 4,
         layers: int = 1,
         tie_layers: bool = False,
-        feed_forward: int | None = None,
         dropout: float = 0.1,
         graph: str = "learned",
         edges: Tensor | None = None,
@@ -125,23 +117,6 @@ class LabelDecoder(nn.Module):
         feature_dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        choices = {
-            "graph": (graph, ("none", *ADJACENCIES)),
-            "graph_tokens": (graph_tokens, ("nodes", "gram")),
-            "node_features": (node_features, ("queries", "vectors", "learned")),
-            "queries": (queries, ("random", "learned")),
-            "bias": (bias, ("class", "shared")),
-        }
-        for name, (value, known) in choices.items():
-            if value not in known:
-                raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
-        if layers < 1:
-            raise ValueError(f"layers is {layers}; the labels must look at the image at least once")
-        if labels_first and graph != "none" and layers == 1:
-            raise ValueError(
-                "with labels_first the labels hear of the graph from the second layer on, so one layer would never "
-                "use it: choose layers=2 or more, labels_first=False, or graph='none'"
-            )
         size = hidden_size
         self.tokens = Tokens(feature_size, standardize=standardize, dropout=feature_dropout)
         self.project = nn.Linear(feature_size, size)
@@ -155,35 +130,19 @@ class LabelDecoder(nn.Module):
         self.positions = positions
         table = torch.randn(num_labels, size)  # (C, d)
         self.queries = nn.Parameter(table) if queries == "learned" else nn.Buffer(table)
-        self.graph = None
+        self.graph = nodes = None
         if graph != "none":
-            own = size if node_features == "learned" else vector_size
-            self.nodes = (
-                None
-                if node_features == "queries"
-                else node_table(num_labels, node_features, vectors=vectors, size=own)
-            )
-            self.graph = LabelGraph(
-                num_labels,
-                size if self.nodes is None else self.nodes.shape[1],
-                graph_size or size,
-                size,
-                adjacency=graph,
-                edges=edges,
-            )
+            if node_features != "queries":
+                own = size if node_features == "learned" else vector_size
+                nodes = node_table(num_labels, node_features, vectors=vectors, size=own)
+            self.nodes = nodes
+            sizes = size if self.nodes is None else self.nodes.shape[1], graph_size or size, size
+            self.graph = LabelGraph(num_labels, *sizes, adjacency=graph, edges=edges)
         self.gram, self.depth, self.labels_first = graph_tokens == "gram", layers, labels_first
-        made = 1 if tie_layers else layers
-        self.layers = nn.ModuleList(
-            FusionLayer(
-                size,
-                heads=heads,
-                feed_forward=feed_forward or size,
-                dropout=dropout,
-                fuses=graph != "none" and not (labels_first and i == layers - 1),
-                labels_first=labels_first,
-            )
-            for i in range(made)
-        )
+        fuses = [graph != "none" and not (labels_first and i == layers - 1) for i in range(layers)]
+        options = {"heads": heads, "dropout": dropout, "labels_first": labels_first}
+        made = fuses[:1] if tie_layers else fuses
+        self.layers = nn.ModuleList(FusionLayer(size, fuses=fuse, **options) for fuse in made)
         self.weight = nn.Parameter(torch.empty(num_labels, size))
         nn.init.xavier_normal_(self.weight)
         self.bias = nn.Parameter(torch.zeros(num_labels if bias == "class" else 1))

@@ -13,9 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers.data.batches import Features
-from helpers.decoders.base import FeatureNorm
-
-ADJACENCIES = ("prior", "learned")
+from helpers.decoders.base import FeatureNorm, need_grid, over_cells
 
 
 def cosine_prior(vectors: Tensor) -> Tensor:
@@ -25,10 +23,9 @@ def cosine_prior(vectors: Tensor) -> Tensor:
 
 
 def cooccurrence_prior(multi_hot: Tensor) -> Tensor:
-    """P(j | i), how often an image with label i has label j: (N, C) 0/1 -> (C, C) float32, zero on the diagonal.
+    """P(j | i), how often a training image with label i has label j: (N, C) 0/1 -> (C, C) float32, diagonal 0.
 
-    Use training labels. The row of a label without images is zero. Chen et al., Multi-Label Image Recognition with
-    Graph Convolutional Networks, CVPR 2019, section 3.3.
+    Chen et al., Multi-Label Image Recognition with Graph Convolutional Networks, CVPR 2019, section 3.3.
     """
     present = multi_hot.float()
     together = present.T @ present  # (C, C), on the diagonal the images of a label
@@ -38,8 +35,7 @@ def cooccurrence_prior(multi_hot: Tensor) -> Tensor:
 def neighbours(prior: Tensor, threshold: float, *, weight: float = 0.25) -> Tensor:
     """Edges where the prior is at least the threshold, none from a label to itself: (C, C) -> (C, C) float32.
 
-    The edges that enter a label (its column) share `weight`: a label with many neighbours does not drown in them.
-    Chen et al., CVPR 2019, equations 7 and 8.
+    The edges that enter a label (its column) share `weight` (Chen et al., equations 7 and 8).
     """
     edges = (prior >= threshold).float().fill_diagonal_(0.0)
     return weight * edges / edges.sum(0).clamp(min=1)
@@ -55,14 +51,12 @@ class CrossAttention(nn.Module):
     """x looks at memory: (B, Q, d), (B, M, d) -> (B, Q, d), as `nn.MultiheadAttention` does.
 
     Either may have batch size 1 and is then projected once for all images. dropout: of the attention weights.
-    inner: size of queries, keys and values of all heads together, d by default.
+    inner: size of queries, keys and values of all heads together, d by default, a multiple of heads.
     """
 
     def __init__(self, size: int, heads: int, dropout: float = 0.0, *, inner: int | None = None) -> None:
         super().__init__()
         inner = inner or size
-        if inner % heads:
-            raise ValueError(f"{heads} heads cannot share {inner} units evenly: choose a multiple")
         self.heads, self.dropout = heads, dropout
         self.query = nn.Linear(size, inner)
         self.key = nn.Linear(size, inner, bias=False)  # softmax would not see its bias
@@ -104,16 +98,14 @@ class SelfAttention(CrossAttention):
 class LabelGraph(nn.Module):
     """A graph network over the labels; the graph is given, or given and learned.
 
-    num_labels: C. node_size: of what it reads. hidden_size, out_size: of its two layers.
+    node_size: of what it reads. hidden_size, out_size: of its two layers. heads: of the self-attentions.
     adjacency: "prior", the edges and every label itself, A + I (Chen et al., CVPR 2019); or "learned", A + I + S
-        where the rows of S come out of a softmax over attention(A)·attention(A), two self-attentions with the rows
-        of A as tokens (Yuan et al., Graph Attention Transformer Network, 2022).
+        where the rows of S are a softmax over attention(A)·attention(A), two self-attentions with the rows of A as
+        tokens (Yuan et al., Graph Attention Transformer Network, 2022).
     edges: A, (C, C) from `neighbours`, not learned; None: no edge (a checkpoint brings its own).
-    heads: of the self-attentions.
 
-    The published learned graph is I plus the bare product, whose row sums can be negative: the square root is then
-    not a number (in 1 of 10 random initialisations on COCO). With a softmax every row sum is at least 1, whatever
-    the weights; and as A is added, learning starts from the prior.
+    The published learned graph is I plus the bare product, whose row sums can be negative, and the square root of that
+    is NaN. With a softmax every row sum is at least 1; and as A is added, learning starts from the prior.
     """
 
     def __init__(
@@ -128,8 +120,6 @@ class LabelGraph(nn.Module):
         heads: int = 4,
     ) -> None:
         super().__init__()
-        if adjacency not in ADJACENCIES:
-            raise ValueError(f"adjacency is {adjacency!r}; choose one of {', '.join(ADJACENCIES)}")
         edges = torch.zeros(num_labels, num_labels) if edges is None else edges.float()
         if edges.shape != (num_labels, num_labels) or not (edges >= 0).all() or not edges.isfinite().all():
             raise ValueError(
@@ -165,35 +155,23 @@ class LabelGraph(nn.Module):
 
 
 class Tokens(nn.Module):
-    """The grid of an image as a network reads it: standardised, with dropout, (B, N, D) to the same.
-
-    standardize: mean 0 and variance 1 in every dimension (batch-norm), for the features of a frozen encoder.
-    Raises ValueError where there is no grid.
-    """
+    """The grid of an image as a network reads it: standardised (batch-norm) on request, with dropout, (B, N, D)."""
 
     def __init__(self, feature_size: int, *, standardize: bool, dropout: float) -> None:
         super().__init__()
+        self.size = feature_size
         self.norm = FeatureNorm(feature_size) if standardize else nn.Identity()
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Features) -> Tensor:
-        if features.grid is None:
-            raise ValueError(
-                "this system needs the image grid, but these features have only the pooled vector: encode the images "
-                "with grid=True"
-            )
-        # (B, N, D) -> (B*N, D): every token counts for the statistics of its dimension.
-        return self.dropout(self.norm(features.grid.flatten(0, 1)).view_as(features.grid))
+        return self.dropout(over_cells(self.norm, need_grid(features, self.size)))
 
 
 class GraphClassifier(nn.Module):
     """ML-GCN: the weights of a classifier are written by a graph network over the labels.
 
     logits = W·max over the grid, W (C, D) = graph network of the labels' word vectors (Chen et al., CVPR 2019).
-
-    num_labels, feature_size: C, D. hidden_size: of the graph network. edges: see `LabelGraph`.
-    node_features: "vectors", the labels' word vectors (C, d), kept as they are; or "learned".
-    vector_size: d, where `vectors` come with a checkpoint or the nodes are learned.
+    Options: see `LabelGraph`, `node_table` and `Tokens`.
     """
 
     def __init__(
@@ -213,9 +191,8 @@ class GraphClassifier(nn.Module):
         super().__init__()
         self.tokens = Tokens(feature_size, standardize=standardize, dropout=feature_dropout)
         self.nodes = node_table(num_labels, node_features, vectors=vectors, size=vector_size)
-        self.graph = LabelGraph(
-            num_labels, self.nodes.shape[1], hidden_size, feature_size, adjacency=adjacency, edges=edges
-        )
+        sizes = num_labels, self.nodes.shape[1], hidden_size, feature_size
+        self.graph = LabelGraph(*sizes, adjacency=adjacency, edges=edges)
 
     def forward(self, features: Features) -> Tensor:
         """Features with a grid (B, N, D) -> logits (B, C)."""
@@ -223,14 +200,12 @@ class GraphClassifier(nn.Module):
 
 
 def node_table(num_labels: int, kind: str, *, vectors: Tensor | None, size: int) -> Tensor:
-    """What a graph network reads: `kind` "learned", a parameter (C, size); "vectors", a buffer (C, d) of `vectors`.
+    """What a graph network reads: `kind` "learned", a parameter (C, size); "vectors", a buffer of vectors (C, d).
 
-    Raises ValueError for another kind, or vectors of other labels.
+    Without vectors the buffer is (C, size), for those of a checkpoint. Raises ValueError for vectors of other labels.
     """
     if kind == "learned":
         return nn.Parameter(torch.randn(num_labels, size))
-    if kind != "vectors":
-        raise ValueError(f"node_features is {kind!r}; choose 'vectors' or 'learned'")
     if vectors is None:
         return nn.Buffer(torch.zeros(num_labels, size))
     if len(vectors) != num_labels:

@@ -43,12 +43,10 @@ class LabelLSTM(_EmbeddingLSTM):
     `<stop>` (Jin and Nakayama, "Annotation Order Matters: Recurrent Image Annotator for Arbitrary Length Image
     Tagging", ICPR 2016).
 
-    num_labels: C. feature_size: D of the pooled features. hidden_size: H.
     image: "state" as above; "step": h0 = c0 = 0, and the LSTM reads W pooled + b like a word, in an extra input step
-        before `<start>`; its logits are not computed (Vinyals et al., "Show and Tell: A Neural Image Caption
-        Generator", CVPR 2015, eq. 10 to 12).
-    embedding_size: of the labels; ignored where `vectors` (C + 2, E) are given.
-    input_dropout is applied to the embedding, output_dropout before the scores.
+        before `<start>`; its logits are not computed (Vinyals et al., "Show and Tell", CVPR 2015, eq. 10 to 12).
+    vectors: (C + 2, E) float, given embeddings; embedding_size is ignored then.
+    input_dropout: on the embedding. output_dropout: before the scores.
     """
 
     def __init__(
@@ -65,8 +63,6 @@ class LabelLSTM(_EmbeddingLSTM):
         image: Literal["state", "step"] = "state",
     ) -> None:
         super().__init__(num_labels)
-        if image not in ("state", "step"):
-            raise ValueError(f"image is {image!r}; choose 'state' or 'step'")
         self.embedding = label_embedding(num_labels, embedding_size, vectors, freeze=freeze_vectors)
         self.initial_hidden = self.image_input = None
         if image == "state":
@@ -98,12 +94,10 @@ class JointEmbedding(_EmbeddingLSTM):
     read and scored by the same vector (Wang, Yang, Mao, Huang, Huang and Xu, "CNN-RNN: A Unified Framework for
     Multi-label Image Classification", CVPR 2016; there E = 64, H = 512, dropout 0.5).
 
-    num_labels: C. feature_size: D of the pooled features I. hidden_size: H. embedding_size: E.
-    vectors: (C + 2, E) float, given embeddings, not trained with freeze_vectors.
-    image_first: the LSTM reads the image before the first label, as BatchNorm(W I + b) of E numbers with momentum
-        0.01, and x_t = ReLU(U_o o_t): the configuration called HybridNet, after captioners that do the same (Vinyals
-        et al., "Show and Tell", CVPR 2015). The state then has to keep the image through all steps.
-    input_dropout is applied to the embedding that is read, output_dropout to both projections into the joint space.
+    vectors: (C + 2, E) float, given embeddings; embedding_size is ignored then.
+    image_first: HybridNet. The LSTM reads the image before the first label, as BatchNorm(W I + b) of E numbers with
+        momentum 0.01, and x_t = ReLU(U_o o_t).
+    input_dropout: on the embedding that is read. output_dropout: on both projections into the joint space.
     """
 
     def __init__(

@@ -1,7 +1,6 @@
-"""What a decoder thinks of given labels: the probability of a sequence, and of a set in any order.
+"""The probability that a decoder gives to known labels, as a sequence, and as a set in any order.
 
-A search finds labels; these functions ask about labels that are already known, for instance the true ones. They tell
-an error of the search (the truth was more probable, but was not found) from an error of the model.
+It tells an error of the search (the truth was more probable, but was not found) from an error of the model.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def sequence_log_probability(
 ) -> Tensor:
     """log P(label sequence | image), `<stop>` included: (B,) float32.
 
-    labels: (B, T) int64, labels in order, anything after the first `lengths` (B,) int64 of them is not read.
+    labels: (B, T) int64, in order; lengths: (B,) int64, how many of them count.
     max_steps: the limit of the search to compare with; a sequence of so many labels needs no `<stop>`. None: no limit.
     repeats: as in `search.greedy`; without it a sequence that names a label twice has probability 0.
     Raises ValueError for a sequence longer than max_steps.
@@ -65,12 +64,11 @@ def set_log_probability(
     """log P(label set | image), exact: the sum over all n! orders of its n labels, (B,) float32.
 
     labels: (B, T) int64, the labels of each set in any order, none twice; lengths: (B,) int64.
-    max_labels: sets above this size are refused; the work grows with n!. Other arguments as in
-        `sequence_log_probability`. With repeats, only the sequences that name every label once are summed.
-    Raises ValueError for a set that is too large, or that holds a label twice.
+    max_labels: the work grows with n!. Other arguments as in `sequence_log_probability`. With repeats, only the
+        sequences that name every label once are summed.
+    Raises ValueError for a set of more than max_labels labels, or that holds a label twice.
 
-    Orders with the same beginning share it: what is read is every beginning once, level by level, all images with
-    equally many labels in one batch.
+    Every beginning of an order is read once, level by level, all images with equally many labels in one batch.
     """
     _check(labels, lengths, decoder, max_steps)
     largest = int(lengths.max()) if len(lengths) else 0
@@ -104,10 +102,11 @@ def most_probable_set(
 ) -> tuple[Tensor, Tensor]:
     """The most probable *set* among the sequences a beam found: (B, C) bool, its log-probability (B,).
 
-    tokens: (B, K, T) int64 and log_probability: (B, K), of `beam.Beams`; -inf where there is no sequence. A beam ranks
-    sequences, and two orders of one set are two of them; here a set has the sum over all its orders. The true most
-    probable set may be missing from the beam. max_labels: larger sets are left out; the best sequence wins where all
-    of an image's are. Other arguments as in `set_log_probability`.
+    A beam ranks sequences, and two orders of one set are two of them; here a set has the sum over all its orders. A
+    more probable set may be missing from the beam.
+
+    tokens: (B, K, T) int64 and log_probability: (B, K), of `beam.Beams`.
+    max_labels: larger sets are left out; where all of an image's are, its best sequence wins.
     """
     (batch, k, _), labels = tokens.shape, decoder.num_labels
     sets = to_multi_hot(tokens.flatten(0, 1), labels, dtype=torch.bool)  # (B * K, C)
@@ -119,14 +118,8 @@ def most_probable_set(
     there = (log_probability.flatten() > -torch.inf) & (lengths <= max_labels)
     first = first[there[first]]  # every set of an image once
     score = torch.full((batch * k,), -torch.inf, device=tokens.device)
-    score[first] = set_log_probability(
-        decoder,
-        features.select(image[first]),
-        tokens.flatten(0, 1)[first],
-        lengths[first],
-        max_steps=max_steps,
-        max_labels=max_labels,
-    )
+    found = features.select(image[first]), tokens.flatten(0, 1)[first], lengths[first]
+    score[first] = set_log_probability(decoder, *found, max_steps=max_steps, max_labels=max_labels)
     value, best = score.view(batch, k).max(1)  # all -inf: the first, which is the best sequence
     return sets.view(batch, k, labels)[torch.arange(batch, device=tokens.device), best], value
 
@@ -170,9 +163,5 @@ def _check(labels: Tensor, lengths: Tensor, decoder: Decoder, max_steps: int | N
             f"a sequence has {int(lengths.max())} labels, more than the {max_steps} steps of the search allow"
         )
     inside = torch.arange(labels.shape[1], device=labels.device) < lengths.unsqueeze(1)
-    if bool((lengths > labels.shape[1]).any()):
-        raise ValueError(
-            f"lengths go up to {int(lengths.max())}, but there are {labels.shape[1]} labels a row"
-        )
-    if bool((labels[inside] >= decoder.num_labels).any()) or bool((labels[inside] < 0).any()):
+    if bool((labels[inside] >= decoder.num_labels).any()):
         raise ValueError(f"labels must be ids in 0..{decoder.num_labels - 1} before their length is reached")

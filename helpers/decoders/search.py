@@ -1,7 +1,6 @@
 """One label sequence per image: greedy search, sampling, and greedy decoding that keeps all it saw.
 
-All take features, so that an image goes through its encoder once, and all are `unroll` with another choice. Beam
-search is in `helpers.decoders.beam`.
+All are `unroll` with another choice. Beam search is in `helpers.decoders.beam`.
 """
 
 from __future__ import annotations
@@ -14,27 +13,19 @@ import torch
 from torch import Tensor
 
 from helpers.data.batches import Features
-from helpers.decoders.adaptive_attention import AdaptiveAttentionLSTM
-from helpers.decoders.attention import AttentionLSTM
+from helpers.decoders.attention import GridDecoder
 from helpers.decoders.base import FREE, Choose, Decoder, State, most_probable, stack_attention, unroll
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """The label sequences of B images, at most T steps long.
+    """The label sequences of B images, at most T steps long."""
 
-    tokens:           (B, T) int64, label ids, `<stop>` from the first stop on.
-    lengths:          (B,) int64, labels before the first stop.
-    log_probability:  (B,) float32, log P(sequence | image), the first stop included.
-    step_probability: (B, T) float32, probability of each token when it was emitted; 0 after the first stop.
-    attention:        (B, T, L) float32, where the decoder looked at each step, or None.
-    """
-
-    tokens: Tensor
-    lengths: Tensor
-    log_probability: Tensor
-    step_probability: Tensor
-    attention: Tensor | None = None
+    tokens: Tensor  # (B, T) int64, `<stop>` from the first stop on
+    lengths: Tensor  # (B,) int64, labels before the first stop
+    log_probability: Tensor  # (B,) float32, log P(sequence | image), the first stop included
+    step_probability: Tensor  # (B, T) float32, of each token when it was emitted; 0 after the first stop
+    attention: Tensor | None = None  # (B, T, L) float32, where the decoder looked
 
 
 @torch.inference_mode()
@@ -50,14 +41,12 @@ def greedy(
     """At every step the most probable label, which the next step reads.
 
     features: of B images. max_steps: T >= 1, decoder steps at most (labels and `<stop>`).
-    repeats: whether a label may be named again. By default its probability is 0 once named, because the labels of an
-        image are a set, and the probabilities of a step are those of what is left.
-    min_labels: `<stop>` has probability 0 before so many labels are named; with max_steps the same number, every
-        image gets exactly so many.
+    repeats: whether a label may be named again. Without it the probability of a named label is 0, and the others
+        share what is left, because the labels of an image are a set.
+    min_labels: `<stop>` has probability 0 before so many labels; with max_steps equal, every image gets so many.
     never: labels whose probability is 0 at every step, such as the `<unk>` of a captioner.
 
-    A sequence ends at its first `<stop>`, or after max_steps labels. The decoder keeps its mode: call `eval()`
-    before, or dropout stays on. Raises FloatingPointError where the decoder scores NaN.
+    The decoder keeps its mode: call `eval()` before. Raises FloatingPointError where the decoder scores NaN.
     """
     return _decode(decoder, features, most_probable, max_steps, repeats, min_labels, never)
 
@@ -77,11 +66,8 @@ def sample(
     """Label sequences drawn at random, one per image, each step from the decoder's own probabilities.
 
     temperature: divides the logits; below 1 the likely labels become likelier (near 0 it is greedy search), above
-        1 all become alike. generator: of the decoder's device; the same one draws the same sequences again.
-    Other arguments as in `greedy`.
-
-    The probabilities returned are those of the draw, at this temperature. At temperature 1 they are the decoder's; at
-    another, `probability.sequence_log_probability` has the decoder's.
+        1 all become alike. The probabilities returned are those at this temperature.
+    generator: of the decoder's device. Other arguments as in `greedy`.
     """
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; it must be above 0 (use greedy for the limit 0)")
@@ -167,14 +153,10 @@ def refuse_nan(log_probability: Tensor) -> None:
 
 
 class Followed(NamedTuple):
-    """What `follow` saw of B images.
+    """What `follow` saw of B images."""
 
-    tokens:      (B, T) int64, `<stop>` from the first stop on.
-    probability: (B, T, V) float32, of every label and `<stop>` at every step; 0 after the first stop.
-    """
-
-    tokens: Tensor
-    probability: Tensor
+    tokens: Tensor  # (B, T) int64, `<stop>` from the first stop on
+    probability: Tensor  # (B, T, V) float32, of every label and `<stop>`; 0 after the first stop
 
 
 @torch.inference_mode()
@@ -188,13 +170,10 @@ def follow(
 ) -> Followed:
     """Greedy decoding that keeps all probabilities, and in which you may choose labels yourself.
 
-    features: of B images. max_steps: decoder steps at most, >= 1.
-    forced: for each image the tokens to take from its first step on, whatever the decoder says; `FREE` (-1) where the
-        decoder chooses, as it does after the last of them. What stands after a `<stop>` does not count.
-    repeats: as in `greedy`, whose tokens and probabilities it gives where nothing is forced.
+    forced: per image the tokens to take from its first step on, whatever the decoder says; `FREE` (-1) where it
+        chooses, as it does after the last of them. What follows a `<stop>` does not count. Other arguments: `greedy`.
 
-    Call `decoder.eval()` before. Raises ValueError for a wrong number of rows, too long ones, or ids that the decoder
-    cannot emit.
+    Raises ValueError for a wrong number of rows, too long ones, or ids that the decoder cannot emit.
     """
     batch, stop = len(features.pooled), decoder.stop_token
     check_steps(decoder, max_steps, 0, repeats)
@@ -219,17 +198,11 @@ def follow(
 
 @dataclass(frozen=True)
 class Trace:
-    """What an attention decoder did for one image. Made by `trace`.
+    """What a decoder with attention did for one image. Made by `trace`."""
 
-    tokens: (T,) int64, what was named. probability: (T, V) float32, of every label and `<stop>` at each step.
-    attention: (T, L) float32. gate: (T, D) float32, how much of each feature of the attended vector was let in; None
-    for a decoder other than `AttentionLSTM`.
-    """
-
-    tokens: Tensor
-    probability: Tensor
-    attention: Tensor
-    gate: Tensor | None
+    tokens: Tensor  # (T,) int64, what was named
+    probability: Tensor  # (T, V) float32, of every label and `<stop>`
+    attention: Tensor  # (T, L) float32
 
     @property
     def step_probability(self) -> Tensor:
@@ -239,7 +212,7 @@ class Trace:
 
 @torch.inference_mode()
 def trace(
-    decoder: AttentionLSTM | AdaptiveAttentionLSTM,
+    decoder: GridDecoder,
     features: Features,
     *,
     max_steps: int,
@@ -250,39 +223,33 @@ def trace(
     """Decode one image greedily and keep everything.
 
     features: of one image, as the decoder gets them (after a system's `prepare`). max_steps: at most.
-    given: the labels that it reads, whatever it says (teacher forcing); one step more than labels is taken, in which
-        it should say `<stop>`. None: it reads its own labels (free running), as in `greedy`.
+    given: the labels that it reads, whatever it says (teacher forcing), and one step more, in which it should say
+        `<stop>`. None: it reads its own labels (free running), as in `greedy`.
     attention: step -> (L,) weights to be used at that step instead of the decoder's own.
     repeats: whether a label may be named again.
 
-    Call `decoder.eval()` before. Raises ValueError for more than one image, or max_steps below 1.
+    Raises ValueError for more than one image, or max_steps below 1.
     """
     if len(features.pooled) != 1 or max_steps < 1:
         raise ValueError(
             f"trace takes one image and at least one step; found {len(features.pooled)}, {max_steps}"
         )
     device, painted = features.pooled.device, attention or {}
-    probability, looks, gates = [], [], []
-
-    def inspect(tokens: Tensor, state: State) -> tuple[Tensor, State, Tensor]:
-        mine = painted.get(len(looks))
-        mine = None if mine is None else mine.to(device).unsqueeze(0)
-        if not isinstance(decoder, AttentionLSTM):
-            return decoder.step(tokens, state, attention=mine)
-        seen = decoder.inspect(tokens, state, attention=mine)
-        gates.append(seen.gate[0].float().cpu())
-        return seen.logits, seen.state, seen.attention
-
     forced = None
     if given is not None:
         max_steps, forced = len(given) + 1, torch.tensor([[*given, FREE]], device=device)
-    for step in unroll(
-        decoder, features, most_probable, steps=max_steps, forced=forced, repeats=repeats, step=inspect
-    ):
+    probability: list[Tensor] = []
+    looks: list[Tensor] = []
+
+    def look(tokens: Tensor, state: State) -> tuple[Tensor, State, Tensor]:
+        mine = painted.get(len(looks))
+        return decoder.step(tokens, state, attention=None if mine is None else mine.to(device).unsqueeze(0))
+
+    options = {"forced": forced, "repeats": repeats, "step": look}
+    for step in unroll(decoder, features, most_probable, steps=max_steps, **options):
         probability.append(step.scores[0].softmax(-1))
         looks.append(step.attention[0].float())
         if given is None and int(step.tokens) == decoder.stop_token:
             break
-    named = torch.stack(probability).argmax(-1)
-    gate = torch.stack(gates) if gates else None
-    return Trace(named.cpu(), torch.stack(probability).cpu(), torch.stack(looks).cpu(), gate)
+    every = torch.stack(probability).cpu()
+    return Trace(every.argmax(-1), every, torch.stack(looks).cpu())

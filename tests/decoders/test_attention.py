@@ -129,15 +129,6 @@ def test_parameters_are_those_of_the_published_model() -> None:
     assert query + rest == 4_197_377
 
 
-def test_given_label_vectors_are_kept_or_learned() -> None:
-    vectors = torch.randn(C + 2, 4)
-    for freeze in (True, False):
-        decoder = make(vectors=vectors, freeze_vectors=freeze)
-        assert torch.equal(decoder.embedding.weight, vectors)
-        assert decoder.embedding.weight.requires_grad is not freeze
-    assert make().embedding.weight.shape == (C + 2, E)
-
-
 def test_every_parameter_gets_a_gradient() -> None:
     """A parameter that never gets one stops training on several GPUs."""
     decoder = make(learn_cell=True).train()
@@ -193,7 +184,7 @@ def trained() -> tuple[AttentionLSTM, Features, Tensor]:
     targets = F.pad(labels, (0, 1), value=decoder.stop_token)  # (16, T)
     inputs = F.pad(labels, (1, 0), value=decoder.start_token)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=0.02)
-    for _ in range(120):
+    for _ in range(80):
         optimizer.zero_grad()
         F.cross_entropy(decoder(features, inputs)[0].flatten(0, 1), targets.flatten()).backward()
         optimizer.step()
@@ -252,7 +243,7 @@ def test_a_gpu_gives_the_same_labels(
     assert all(p.grad is not None and p.grad.isfinite().all() for p in on_gpu.parameters())
 
 
-# --- Beams, pictures and painted attention ------------------------------------------------------------------------
+# --- Beams and painted attention ------------------------------------------------------------------------
 
 
 class LargestOutput(TorchDispatchMode):
@@ -274,14 +265,13 @@ def test_beams_share_the_memory_of_their_image() -> None:
     tokens = make_tokens(B * k, 1)[:, 0]
     state = decoder.start(features)
     hidden = (torch.randn(B * k, H), torch.randn(B * k, H))
-    copied = state.select(torch.arange(B).repeat_interleave(k)).memory  # the memory of image i, k times
+    copied = tuple(x.repeat_interleave(k, 0) for x in state.memory)  # the memory of image i, k times
     expected = decoder.step(tokens, State(hidden, copied))
     with torch.no_grad(), LargestOutput() as seen:
         found = decoder.step(tokens, State(hidden, state.memory))
-    for x, y in zip(
-        (found[0], *found[1].hidden, found[2]), (expected[0], *expected[1].hidden, expected[2]), strict=True
-    ):
-        torch.testing.assert_close(x, y, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        (found[0], found[1].hidden, found[2]), (expected[0], expected[1].hidden, expected[2])
+    )
     assert all(x is y for x, y in zip(found[1].memory, state.memory, strict=True))
     # A copy of the grid would be B * k * L * D numbers; the largest thing made is the rows of from_hidden.
     assert seen.largest == B * k * (2 + D + 4 * H) < B * k * L * D
@@ -297,26 +287,6 @@ def test_beam_search_of_width_one_is_greedy_and_wider_is_no_worse() -> None:
     wide = beam(decoder, features, width=C + 1, max_steps=2)
     narrow = greedy(decoder, features, max_steps=2)
     assert (wide.log_probability[:, 0] >= narrow.log_probability - 1e-5).all()
-
-
-def test_rows_that_do_not_share_out_evenly_are_refused() -> None:
-    decoder = make()
-    state = decoder.start(make_features(2))
-    with pytest.raises(ValueError, match="3 rows cannot share the memory of 2 images"):
-        decoder.step(torch.zeros(3, dtype=torch.int64), State((torch.zeros(3, H),) * 2, state.memory))
-
-
-def test_inspect_shows_the_gate_and_is_otherwise_the_step() -> None:
-    decoder, features, tokens = make(), make_features(), make_tokens()[:, 0]
-    state = decoder.start(features)
-    seen, step = decoder.inspect(tokens, state), decoder.step(tokens, state)
-    assert torch.equal(seen.logits, step[0]) and torch.equal(seen.attention, step[2])
-    assert torch.equal(seen.state.hidden[0], step[1].hidden[0])
-    rows = slice(A, A + D)
-    gate = torch.sigmoid(
-        F.linear(state.hidden[0], decoder.from_hidden.weight[rows], decoder.from_hidden.bias[rows])
-    )
-    torch.testing.assert_close(seen.gate, gate)
 
 
 def test_painted_attention_replaces_the_decoders_own() -> None:
@@ -341,8 +311,9 @@ def test_features_without_a_fitting_grid_are_refused() -> None:
         decoder.start(Features(torch.zeros(2, D)))
     with pytest.raises(ValueError, match=r"expected \(B, L, 7\).*feature_size=7"):
         decoder.start(make_features(size=D + 1))
-    with pytest.raises(ValueError, match="'sequence' or 'step'"):
-        make(attention_dropout_per="image")
+    state = decoder.start(make_features(2))
+    with pytest.raises(ValueError, match="3 rows cannot share the memory of 2 images"):
+        decoder.step(torch.zeros(3, dtype=torch.int64), State((torch.zeros(3, H),) * 2, state.memory))
 
 
 # --- What only training does --------------------------------------------------------------------------------------
@@ -365,9 +336,9 @@ def test_dropout_of_a_step_draws_a_mask_for_every_step() -> None:
     for per, changes in (("step", True), ("sequence", False)):
         decoder = make(attention_dropout_per=per, **options).train()
         state = decoder.start(features)
-        first, second = (decoder.inspect(tokens[:, 0], state) for _ in range(2))
-        assert torch.equal(first.attention, second.attention) is not changes
-        assert torch.equal(first.logits, second.logits) is not changes
+        first, second = (decoder.step(tokens[:, 0], state) for _ in range(2))
+        assert torch.equal(first[2], second[2]) is not changes
+        assert torch.equal(first[0], second[0]) is not changes
         logits, attention = decoder(features, tokens)
         assert logits.shape == (B, T, C + 1) and attention.shape == (B, T, L)
         logits.sum().backward()

@@ -112,13 +112,6 @@ def test_teacher_forcing_is_stepping() -> None:
     torch.testing.assert_close(whole, stepped, atol=1e-5, rtol=0)
 
 
-def test_state_select_repeats_and_reorders() -> None:
-    state = State(hidden=(torch.arange(3.0),), memory=(torch.arange(3.0) * 10,))
-    picked = state.select(torch.tensor([2, 2, 0]))
-    assert picked.hidden[0].tolist() == [2, 2, 0]
-    assert picked.memory[0].tolist() == [20, 20, 0]
-
-
 def test_no_labels_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one label"):
         LabelLSTM(0, 8)
@@ -130,7 +123,7 @@ def test_given_vectors_are_frozen_or_learned() -> None:
     assert torch.equal(frozen.weight, vectors)
     assert not frozen.weight.requires_grad
     assert label_embedding(6, 99, vectors, freeze=False).weight.requires_grad
-    assert label_embedding(6, 5, freeze=True).weight.requires_grad, "random vectors must be learned"
+    assert label_embedding(6, 5, None, freeze=True).weight.requires_grad, "random vectors must be learned"
     with pytest.raises(ValueError, match=r"have 3 rows.*need 8"):
         label_embedding(6, 5, torch.zeros(3, 5), freeze=True)
 

@@ -15,7 +15,7 @@ from helpers.decoders.lstm import LabelLSTM
 from helpers.decoders.search import greedy
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(
     seed=st.integers(0, 10_000),
     max_steps=st.integers(1, 5),
@@ -53,7 +53,7 @@ def test_a_wide_beam_is_exhaustive(
             assert steps[: emitted(sequence)].log().sum().item() == pytest.approx(truth[sequence], abs=1e-3)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 10_000), width=st.integers(1, 6), penalty=st.sampled_from([0.0, 0.7]))
 def test_the_best_alone_is_the_best(seed: int, width: int, penalty: float) -> None:
     torch.manual_seed(seed)
@@ -86,7 +86,7 @@ def test_the_best_alone_takes_fewer_steps() -> None:
     assert counted[0] == 1 < counted[1]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 10_000), steps=st.integers(1, 6), repeats=st.booleans())
 def test_width_one_is_greedy(seed: int, steps: int, repeats: bool) -> None:
     torch.manual_seed(seed)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted import relabel
 from torch import Tensor, nn
 
 from helpers.data.batches import Features
@@ -74,7 +75,7 @@ def released_adjacency(graph: LabelGraph) -> Tensor:
 
 def test_the_learned_graph_is_never_nan_where_the_released_rule_is() -> None:
     released = 0
-    for seed in range(100):
+    for seed in range(40):
         torch.manual_seed(seed)
         graph = LabelGraph(20, E, H, D, edges=random_edges(20, seed))
         for module in (graph.left, graph.right):  # as the release starts them
@@ -135,18 +136,6 @@ def test_self_attention_is_torchs(heads: int) -> None:
     assert torch.allclose(ours(x), peer(x[None], x[None], x[None], need_weights=False)[0][0], atol=1e-5)
 
 
-def relabel(graph: LabelGraph, order: Tensor) -> None:
-    """Number the labels anew, in everything that has a row or a column a label."""
-    graph.edges.copy_(graph.edges[order][:, order])
-    graph.norm.weight.copy_(graph.norm.weight[order])
-    graph.norm.bias.copy_(graph.norm.bias[order])
-    for attention in (graph.left, graph.right):
-        for layer in (attention.query, attention.key, attention.value):
-            layer.weight.copy_(layer.weight[:, order])
-        attention.out.weight.copy_(attention.out.weight[order])
-        attention.out.bias.copy_(attention.out.bias[order])
-
-
 @torch.no_grad()
 def test_the_graph_does_not_depend_on_the_numbers_of_the_labels() -> None:
     graph, nodes, order = LabelGraph(C, E, H, D, edges=random_edges()), torch.randn(C, E), torch.randperm(C)
@@ -197,15 +186,11 @@ def test_ml_gcn_scores_with_weights_from_the_graph() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="choose one of prior, learned"):
-        LabelGraph(C, E, H, D, adjacency="drawn")
     with pytest.raises(ValueError, match=r"\(7, 7\) numbers"):
         LabelGraph(C, E, H, D, edges=torch.zeros(3, 3))
     with pytest.raises(ValueError, match="not negative"):
         LabelGraph(C, E, H, D, edges=torch.full((C, C), -1.0))
     with pytest.raises(ValueError, match="3 label vectors for 7 labels"):
         GraphClassifier(C, D, node_features="vectors", vectors=torch.zeros(3, E))
-    with pytest.raises(ValueError, match="'vectors' or 'learned'"):
-        GraphClassifier(C, D, node_features="words")
     with pytest.raises(ValueError, match="grid=True"):
         GraphClassifier(C, D)(Features(torch.zeros(1, D)))

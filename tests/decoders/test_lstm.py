@@ -54,8 +54,6 @@ def test_ria_is_its_formulas(image: str) -> None:
     expected = torch.stack(expected).view(2, 3, C + 1)
     for found in (decoder(Features(pooled), tokens), Decoder.forward(decoder, Features(pooled), tokens)):
         torch.testing.assert_close(found[0], expected, atol=1e-6, rtol=0)
-    with pytest.raises(ValueError, match="'state' or 'step'"):
-        make(image="input")
 
 
 def test_the_image_matters_and_the_future_does_not() -> None:

@@ -29,7 +29,7 @@ def decoder_and_image(seed: int, labels: int = 4) -> tuple[LabelLSTM, torch.Tens
     return decoder, torch.randn(1, 3) * 3
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000), max_steps=st.integers(1, 6), repeats=st.booleans())
 def test_sequences_and_sets_have_the_probability_of_all_their_orders(
     seed: int, max_steps: int, repeats: bool
@@ -124,8 +124,6 @@ def test_what_is_too_much_is_refused() -> None:
         sequence_log_probability(decoder, Features(pooled), labels, lengths, max_steps=3)
     with pytest.raises(ValueError, match=r"0\.\.8"):
         sequence_log_probability(decoder, Features(pooled), labels + 1, torch.tensor([9]))
-    with pytest.raises(ValueError, match="9 labels a row"):
-        sequence_log_probability(decoder, Features(pooled), labels, torch.tensor([10]))
 
 
 @pytest.mark.parametrize("width", [1, 3, 100])

@@ -55,17 +55,14 @@ def test_rows_stop_at_different_steps() -> None:
     assert found.step_probability[0].tolist() == pytest.approx([0.8, 0.0])
 
 
-def test_nan_is_refused() -> None:
+def test_nan_and_no_steps_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one step"):
+        greedy(Scripted(torch.zeros(1, 1, 3)), features(1), max_steps=0)
     with pytest.raises(FloatingPointError, match="1 of 2 images"):
         greedy(Scripted(torch.tensor([[[0.0, 0, 0]], [[torch.nan, 0, 0]]])), features(2), max_steps=2)
 
 
-def test_no_steps_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one step"):
-        greedy(Scripted(torch.zeros(1, 1, 3)), features(1), max_steps=0)
-
-
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000), labels=st.integers(1, 5), steps=st.integers(1, 7), repeats=st.booleans())
 def test_equals_a_loop_over_single_images(seed: int, labels: int, steps: int, repeats: bool) -> None:
     torch.manual_seed(seed)
@@ -243,7 +240,7 @@ def test_probabilities_sum_to_one_until_the_stop_and_are_zero_after_it(decoder: 
     assert not live.all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20)
 @given(
     rows=st.lists(st.lists(st.integers(FREE, STOP), max_size=5), min_size=1, max_size=4),
     seed=st.integers(0, 1000),
@@ -300,11 +297,6 @@ def test_follow_refuses_what_cannot_be_said(
         follow(decoder, Features(torch.randn(2, SIZE)), max_steps=6, forced=forced)
 
 
-def test_follow_needs_a_step(decoder: LabelLSTM) -> None:
-    with pytest.raises(ValueError, match="max_steps is 0"):
-        follow(decoder, Features(torch.randn(2, SIZE)), max_steps=0)
-
-
 @pytest.fixture(params=["before", "after", "sentinel"])
 def attending(request: pytest.FixtureRequest) -> AttentionLSTM | AdaptiveAttentionLSTM:
     """A decoder that looks at the grid before or after it has read its last label."""
@@ -326,15 +318,8 @@ def test_a_free_trace_is_greedy_search(attending, one_image) -> None:
         decoded = greedy(attending, one_image, max_steps=6, repeats=repeats)
         found = trace(attending, one_image, max_steps=6, repeats=repeats)
         assert torch.equal(found.tokens, decoded.tokens[0])
-        torch.testing.assert_close(
-            found.probability.gather(1, found.tokens[:, None])[:, 0], decoded.step_probability[0]
-        )
+        torch.testing.assert_close(found.step_probability, decoded.step_probability[0])
         torch.testing.assert_close(found.attention, decoded.attention[0])
-        if isinstance(attending, AttentionLSTM):
-            assert found.gate.shape == (len(found.tokens), 8)
-            assert bool(((found.gate > 0) & (found.gate < 1)).all())
-        else:
-            assert found.gate is None
 
 
 def test_a_forced_trace_is_teacher_forcing(attending, one_image) -> None:
