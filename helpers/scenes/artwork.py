@@ -1,4 +1,5 @@
-"""What every kind of thing looks like: flat shapes in its own units, the origin at its foot, y up, facing right.
+"""What every kind of thing looks like: flat shapes in its own units, the origin at its foot, y up, facing
+right.
 
 `draw` makes a thing from its kind, colour and pose; the functions below it hold the outlines, one kind each.
 """
@@ -68,9 +69,9 @@ def draw(
 ) -> list[Shape]:
     """A thing of a kind, back to front, in its own units: see the module's docstring.
 
-    kind: one of `DRAWERS`. colour: a name of `PALETTE`, usually one of `TINTS[kind]`. pose: one of `POSES[kind]`,
-    or "" for the first. look: 0 to LOOKS - 1, which person. night: windows and lamps are lit. snowy: snow lies on
-    roofs and branches. Raises ValueError for an unknown kind or pose.
+    kind: one of `DRAWERS`. colour: a name of `PALETTE`, usually one of `TINTS[kind]`. pose: one of
+    `POSES[kind]`, or "" for the first. look: 0 to LOOKS - 1, which person. night: windows and lamps are lit.
+    snowy: snow lies on roofs and branches. Raises ValueError for an unknown kind or pose.
     """
     poses = POSES.get(kind, ("",))
     if kind not in DRAWERS or (pose and pose not in poses):
@@ -184,7 +185,7 @@ def round_thing(colour: Colour) -> list[Shape]:
 
 
 def balloon(colour: Colour) -> list[Shape]:
-    """A hot-air balloon one unit tall (origin: floor of the basket): large in the picture, rare in the set."""
+    """A hot-air balloon one unit tall (origin: floor of the basket): large and rare."""
     other = lighter(colour, 0.7)
 
     def envelope(width: float) -> list[tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""What is behind and in front of the things: sky, land and water by day, at sunset and at night, and the weather."""
+"""What is behind and in front of the things: sky, land and water at three times of day, and the weather."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ PUFFS = ((-1.0, 0.1, 0.55, 0.30), (-0.3, -0.25, 0.62, 0.5), (0.5, -0.1, 0.6, 0.4
 class Backdrop(NamedTuple):
     """A picture without its things.
 
-    place: meadow, city or sea. time: day, sunset or night. weather: clear, rain or snow. horizon: its height, in
-    0..1 from the top. shore: where the sand begins, likewise; 1 is open sea.
+    place: meadow, city or sea. time: day, sunset or night. weather: clear, rain or snow. horizon: its height,
+    in 0..1 from the top. shore: where the sand begins, likewise; 1 is open sea.
     """
 
     place: str

@@ -24,11 +24,11 @@ _COUNTS = ("", "a", "two", "three", "four", "five", "six")
 _PLACES = {"city": "the city", "sea": "the sea", "meadow": "a meadow"}
 
 
-# ---- what a caption states -------------------------------------------------------------------------------------------
+# ---- what a caption states -----------------------------------------------------------------------
 
 
 def mentioned_labels(caption: str) -> tuple[str, ...]:
-    """The labels that a caption names, in the order of `LABELS`; of a scene's own captions, labels of the scene."""
+    """The labels that a caption names, in the order of `LABELS`."""
     words = set(re.findall(r"[a-z]+", caption.lower()))
     return tuple(name for name in LABELS if not words.isdisjoint(LABEL_WORDS[name]))
 
@@ -50,7 +50,8 @@ def mentioned_colours(caption: str) -> tuple[tuple[str, str], ...]:
 
 
 def mentioned_sides(caption: str) -> tuple[tuple[str, str, str], ...]:
-    """What a caption states about left and right: "a dog to the left of a tree" states ("dog", "left", "tree").
+    """What a caption states about left and right: "a dog to the left of a tree" states ("dog", "left",
+    "tree").
 
     Of things that act together the first stands for all: the caption tells its place.
     """
@@ -64,7 +65,7 @@ def mentioned_sides(caption: str) -> tuple[tuple[str, str, str], ...]:
     return ((sides[0], match[2], sides[1]),) if all(sides) else ()
 
 
-# ---- writing captions ------------------------------------------------------------------------------------------------
+# ---- writing captions ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -119,12 +120,9 @@ def _items(scene: Composition) -> list[_Item]:
         if thing.kind in ("sun", "moon"):
             add((k,), f"the {thing.kind}")
             continue
-        alike = [
-            j
-            for j, other in enumerate(things)
-            if j not in told
-            and (other.kind, other.colour, doing.get(j)) == (thing.kind, thing.colour, doing.get(k))
-        ]
+        same = thing.kind, thing.colour, doing.get(k)
+        left = [j for j in range(len(things)) if j not in told]
+        alike = [j for j in left if (things[j].kind, things[j].colour, doing.get(j)) == same]
         phrase = _with_article(_noun(thing))
         if len(alike) > 1:
             noun = _noun(thing).replace(thing.kind, LABEL_WORDS[thing.kind][1], 1)
@@ -153,10 +151,8 @@ def _setting(scene: Composition, *, over: bool = False) -> str:
     place, time, weather, _, _ = scene.backdrop
     near = "over" if over else "by" if place == "sea" else "in"
     when = {"night": " at night", "sunset": " at sunset", "day": ""}[time]
-    return (
-        f"{near} {_PLACES[place]}{when}"
-        + {"rain": " in the rain", "snow": " in the snow", "clear": ""}[weather]
-    )
+    how = {"rain": " in the rain", "snow": " in the snow", "clear": ""}[weather]
+    return f"{near} {_PLACES[place]}{when}{how}"
 
 
 def _stage(scene: Composition) -> str:
@@ -171,7 +167,7 @@ def _listing(phrases: Sequence[str]) -> str:
 
 
 def _where(a: _Item, b: _Item) -> str:
-    """How `a` stands to `b`: above, in front of or behind, left or right of; "next to" where none is plain."""
+    """Where `a` is: above, in front of, behind, left or right of `b`; "next to" where none is plain."""
     one, other, sky = a.box, b.box, a.above or b.above
     if sky and one.bottom <= other.y:
         return "above"

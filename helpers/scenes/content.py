@@ -1,12 +1,13 @@
-"""The generative model of the scenes: what is in a picture, where, and in front of what; nothing is drawn here.
+"""The generative model of the scenes: what is in a picture, where, and in front of what; nothing is drawn
+here.
 
 A scene is sampled top down, each line given the ones above it; every probability is a constant below.
 
-    place -> time of day -> weather -> something large -> what the people do -> trees, houses, animals, vehicles,
-    birds, sun or moon -> positions -> what hides what -> ball or rock
+    place -> time of day -> weather -> something large -> what the people do -> trees, houses, animals,
+    vehicles, birds, sun or moon -> positions -> what hides what -> ball or rock
 
-What is hidden too much is left out of the picture, so everything in the picture is labelled and nothing else is.
-A scene with more than `MAX_LABELS` labels, or one that hides a part of an action, is sampled again.
+What is hidden too much is left out of the picture, so everything in the picture is labelled and nothing else
+is. A scene with more than `MAX_LABELS` labels, or one that hides a part of an action, is sampled again.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ RARE_LARGE = ("bus", "balloon", "elephant")  # a third of the picture or more, e
 FREQUENT_SMALL = ("bird", "ball")  # some 2 % of the picture, in 28 % and 15 % of the images
 AMBIGUOUS = ("ball", "rock")  # drawn alike: a ball beside a person or a dog, a rock elsewhere
 
-# True of every scene: with a label comes at least one of these. `metrics.label_sets.set_consistency` tests named sets.
+# True of every scene: with a label comes at least one of these. `metrics.label_sets.set_consistency` tests
+# named sets.
 RULES: dict[str, tuple[str, ...]] = {"holding": ("person",), "riding": ("horse", "bicycle"), "boat": ("sea",)}
 
 MAX_LABELS = 6
@@ -107,7 +109,7 @@ def in_company(kinds: Sequence[str]) -> bool:
 
 
 class Dice:
-    """Random choices from `Generator.random` alone, whose stream does not change between versions of numpy."""
+    """Random choices from `Generator.random` alone, whose stream is the same in all versions of numpy."""
 
     def __init__(self, rng: Generator) -> None:
         self.rng = rng

@@ -1,8 +1,9 @@
-"""Flat shapes: the few primitives that the procedural scenes are drawn with, their geometry and their rendering.
+"""Flat shapes: the few primitives that the procedural scenes are drawn with, their geometry and their
+rendering.
 
-A picture is a list of `Shape`s, back to front: filled polygons in a unit square (x to the right, y *down*, both
-0..1). The same list is rendered with Pillow and measured with numpy, so boxes and visibility are those of what is
-drawn, cost no rendering, and do not depend on the version of Pillow.
+A picture is a list of `Shape`s, back to front: filled polygons in a unit square (x to the right, y *down*,
+both 0..1). The same list is rendered with Pillow and measured with numpy, so boxes and visibility are those
+of what is drawn, cost no rendering, and do not depend on the version of Pillow.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ Points = NDArray[np.float64]
 class Shape(NamedTuple):
     """A filled polygon.
 
-    points: (K, 2) float64, corners (x, y); in the object's own units (y up) until `place` puts it in the picture.
+    points: (K, 2) float64, corners (x, y); in the object's own units (y up) until `place` puts it in the
+    picture.
     colour: red, green, blue, 0..255.
     alpha:  0..255, opacity.
     solid:  part of the object's silhouette (details inside it, strings and shadows are not).
@@ -70,7 +72,7 @@ def ground_shadow(x0: float, x1: float, height: float = 0.06) -> Shape:
     return detail(ellipse((x0 + x1) / 2, 0.0, (x1 - x0) / 2, height), (24, 30, 60), 58)
 
 
-# ---- primitives: each returns the corners of a polygon, (K, 2) ------------------------------------------------------
+# ---- primitives: each returns the corners of a polygon, (K, 2) -----------------------------------
 
 
 def polygon(*corners: tuple[float, float]) -> Points:
@@ -83,11 +85,14 @@ def rectangle(x0: float, y0: float, x1: float, y1: float) -> Points:
     return polygon((x0, y0), (x1, y0), (x1, y1), (x0, y1))
 
 
+def _directions(angles: NDArray[np.float64]) -> Points:
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
 @lru_cache
 def _circle(corners: int) -> Points:
     """The unit circle as (corners, 2), from the right counter-clockwise; shared, so not to be written to."""
-    t = np.arange(corners) * (2 * math.pi / corners)
-    return np.stack([np.cos(t), np.sin(t)], axis=1)
+    return _directions(np.arange(corners) * (2 * math.pi / corners))
 
 
 def ellipse(cx: float, cy: float, rx: float, ry: float, *, tilt: float = 0.0, corners: int = 26) -> Points:
@@ -101,29 +106,25 @@ def ellipse(cx: float, cy: float, rx: float, ry: float, *, tilt: float = 0.0, co
 
 def arc(cx: float, cy: float, rx: float, ry: float, start: float, end: float, *, corners: int = 16) -> Points:
     """The slice of an ellipse between two angles in degrees, closed by its chord."""
-    t = np.linspace(math.radians(start), math.radians(end), corners)
-    return np.stack([cx + rx * np.cos(t), cy + ry * np.sin(t)], axis=1)
+    return _directions(np.linspace(math.radians(start), math.radians(end), corners)) * (rx, ry) + (cx, cy)
 
 
 def ring(cx: float, cy: float, radius: float, width: float, *, corners: int = 26) -> Points:
     """A circle's outline of some width: the outer circle, then the inner one backwards (even-odd fill)."""
-    t = np.linspace(0, 2 * math.pi, corners + 1)
-    circle = np.stack([np.cos(t), np.sin(t)], axis=1)
-    centre = np.array([cx, cy])
-    outer, inner = circle * (radius + width / 2), circle[::-1] * (radius - width / 2)
-    return np.concatenate([centre + outer, centre + inner])
+    circle = _directions(np.linspace(0, 2 * math.pi, corners + 1))
+    both = np.concatenate([circle * (radius + width / 2), circle[::-1] * (radius - width / 2)])
+    return both + np.array([cx, cy])
 
 
 def rounded(x0: float, y0: float, x1: float, y1: float, radius: float) -> Points:
     """A rectangle with round corners."""
     r = min(radius, abs(x1 - x0) / 2, abs(y1 - y0) / 2)
-    t = np.arange(6) * (math.pi / 2 / 5)
-    quarter = r * np.stack([np.cos(t), np.sin(t)], axis=1)
+    quarter = r * _directions(np.arange(6) * (math.pi / 2 / 5))
     turn = np.array([[0.0, 1.0], [-1.0, 0.0]])  # row vectors turned by 90 degrees
     centres = [(x1 - r, y1 - r), (x0 + r, y1 - r), (x0 + r, y0 + r), (x1 - r, y0 + r)]
     parts = []
     for centre in centres:
-        parts.append(np.array(centre) + quarter)
+        parts.append(quarter + centre)
         quarter = quarter @ turn
     return np.concatenate(parts)
 
@@ -153,14 +154,14 @@ def blob(*control: tuple[float, float], steps: int = 5) -> Points:
     return curve.reshape(-1, 2)  # (K, steps, 2) -> (K * steps, 2)
 
 
-# ---- geometry -------------------------------------------------------------------------------------------------------
+# ---- geometry ------------------------------------------------------------------------------------
 
 
 def place(shapes: Sequence[Shape], x: float, y: float, scale: float, *, flip: bool = False) -> list[Shape]:
     """Shapes in their own units (y up) put into the picture (unit square, y down).
 
-    x, y: where the origin of the object goes, in 0..1 of the side. scale: length of one of the object's units, in
-    sides of the picture. flip: mirror left and right.
+    x, y: where the origin of the object goes, in 0..1 of the side. scale: length of one of the object's
+    units, in sides of the picture. flip: mirror left and right.
     """
     size = -scale if flip else scale, -scale
     return [shape._replace(points=shape.points * size + (x, y)) for shape in shapes]
@@ -182,7 +183,8 @@ def _fill(points: Points, rows: int, columns: int, top: int, left: int) -> NDArr
 def silhouette(shapes: Sequence[Shape]) -> tuple[NDArray[np.bool_], int]:
     """The cells that the solid shapes cover.
 
-    Returns the mask (128, 128) bool inside the picture, and the number of cells covered in and outside the picture.
+    Returns the mask (128, 128) bool inside the picture, and the number of cells covered in and outside the
+    picture.
     """
     mask = np.zeros((GRID, GRID), dtype=bool)
     solid = [shape.points * GRID for shape in shapes if shape.solid]
@@ -202,7 +204,7 @@ def silhouette(shapes: Sequence[Shape]) -> tuple[NDArray[np.bool_], int]:
     return mask, int(window.sum())
 
 
-# ---- rendering ------------------------------------------------------------------------------------------------------
+# ---- rendering -----------------------------------------------------------------------------------
 
 
 class Light(NamedTuple):

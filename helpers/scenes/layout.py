@@ -1,6 +1,7 @@
 """Where things are: every thing of a `Content` gets its position, size, colour and pose.
 
-`put` draws one thing and puts it into a picture, `Stage` all things of a scene, and `compose` samples a scene and
+`put` draws one thing and puts it into a picture, `Stage` all things of a scene, and `compose` samples a scene
+and
 measures what can be seen of each thing: the labels and their boxes.
 """
 
@@ -65,9 +66,11 @@ def put(
 ) -> Thing:  # fmt: skip
     """One thing in a picture, with snow on it or light in it as the backdrop has.
 
-    kind, colour, pose, look: as for `artwork.draw`. at: where its origin goes, (x, y) in 0..1 of the side, y down.
-    scale: length of one of its units, in sides of the picture; `SIZE[kind]` is usual. flip: it faces left. depth: as
-    in `Thing`, by default the height of its origin. group: as in `Thing`. behind: shapes that go with it, placed.
+    kind, colour, pose, look: as for `artwork.draw`. at: where its origin goes, (x, y) in 0..1 of the side, y
+    down.
+    scale: length of one of its units, in sides of the picture; `SIZE[kind]` is usual. flip: it faces left.
+    depth: as in `Thing`, by default the height of its origin. group: as in `Thing`. behind: shapes that go
+    with it, placed.
     """
     night, snowy = backdrop.time == "night", backdrop.weather == "snow"
     shapes = draw(kind, colour, pose=pose, look=look, night=night, snowy=snowy)
@@ -106,7 +109,7 @@ class Stage:
             self._round(self._spot(self.near, 0.08), y)
         self.things.sort(key=lambda thing: thing.depth)
 
-    # ---- where things go -----------------------------------------------------------------------------------------
+    # ---- where things go -------------------------------------------------------------------------
 
     def _ground(self, depth: float) -> tuple[float, float]:
         """Height in the picture and growth of what stands at a depth, 0 far to 1 near."""
@@ -127,7 +130,7 @@ class Stage:
         """Add what `put` makes of the arguments."""
         self.things.append(put(self.backdrop, *arguments, **options))
 
-    # ---- the things ----------------------------------------------------------------------------------------------
+    # ---- the things ------------------------------------------------------------------------------
 
     def _people(self) -> None:
         content, dice = self.content, self.dice
@@ -173,12 +176,9 @@ class Stage:
         colour = self._colour("kite")
         knot = hand[0] + way * self.dice.between(0.18, 0.32), self.dice.between(0.17, 0.25)
         sag = (hand[0] + knot[0]) / 2 + way * 0.03, (hand[1] + knot[1]) / 2 + 0.05
+        parts = (((1 - t) ** 2, 2 * t * (1 - t), t * t) for t in (0, 0.2, 0.4, 0.6, 0.8, 1))
         curve = [
-            [
-                (1 - t) ** 2 * a + 2 * t * (1 - t) * b + t * t * c
-                for a, b, c in zip(hand, sag, knot, strict=True)
-            ]
-            for t in (0, 0.2, 0.4, 0.6, 0.8, 1)
+            [u * a + v * b + w * c for a, b, c in zip(hand, sag, knot, strict=True)] for u, v, w in parts
         ]
         string = [detail(limb(*a, *b, 0.006), (250, 250, 250), 220) for a, b in pairwise(curve)]
         size = self.dice.between(0.22, 0.28)
@@ -370,7 +370,7 @@ def compose(rng: Generator) -> Composition:
 
 
 def _visible(things: Sequence[Thing]) -> list[tuple[Thing, NDArray[np.bool_]]]:
-    """The things that can be seen well enough, back to front, each with the cells (128, 128) where it is seen."""
+    """The things that are seen well enough, back to front, each with the cells (128, 128) where it is seen."""
     seen: list[tuple[Thing, NDArray[np.bool_]]] = []
     hidden = np.zeros((GRID, GRID), dtype=bool)
     for thing in reversed(things):  # nearest first: what is left out hides nothing
@@ -385,12 +385,11 @@ def _visible(things: Sequence[Thing]) -> list[tuple[Thing, NDArray[np.bool_]]]:
 def _name_round(things: Sequence[Thing], content: Content) -> list[Thing]:
     """The things with the round one named: a ball in company, mostly; a rock otherwise, mostly."""
     ball = content.luck[2] < P_BALL[in_company([thing.kind for thing in things])]
-    return [
-        replace(thing, kind="ball" if ball or thing.group == "playing" else "rock")
-        if thing.kind == "round"
-        else thing
-        for thing in things
-    ]
+
+    def name(thing: Thing) -> str:
+        return "ball" if ball or thing.group == "playing" else "rock"
+
+    return [replace(thing, kind=name(thing)) if thing.kind == "round" else thing for thing in things]
 
 
 def _actions(things: Sequence[Thing]) -> list[tuple[str, tuple[int, ...]]]:

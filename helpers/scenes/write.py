@@ -1,15 +1,16 @@
 """The embedded dataset: procedural scenes whose every label, box and caption is known, drawn when needed.
 
-`draw_scene` draws one scene, `render` any things on any backdrop. `write_scenes` makes a folder in COCO format:
+`draw_scene` draws one scene, `render` any things on any backdrop. `write_scenes` makes a folder in COCO
+format:
 
     images/train/000000.jpg ...    pictures (JPEG); images/val and images/test alike
     instances_train.json ...       images, annotations, categories; file names are relative to images/train
     captions_train.json ...        three captions per image
     manifest.json                  the parameters, and the sha256 of the six files above: written last
 
-Image `i` of a split depends on (seed, split, i) alone, so a bigger set extends a smaller one, and a bigger picture
-has the same labels. Attributes of the whole scene (rain, night) have no place: their annotation carries the box of
-the whole image, which COCO readers need, and `"placed": false`. Annotations of coloured things carry `"colour"`.
+Image `i` of a split depends on (seed, split, i) alone, so a bigger set extends a smaller one, and a bigger
+picture has the same labels. Attributes of the whole scene (rain, night) have no place: their annotation
+carries the box of the whole image, which COCO readers need, and `"placed": false`.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _ABANDONED = 600  # seconds without a new chunk after which an unfinished folder
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene: the picture (None where it was only sampled), its labels, boxes in pixels and captions."""
+    """A scene: the picture (None where it was not wanted), its labels, boxes in pixels and captions."""
 
     image: Image.Image | None
     labels: tuple[str, ...]
@@ -58,32 +59,31 @@ class Scene:
     composition: Composition | None  # None where it was sent between processes
 
 
-def draw_scene(seed: int = 0, *, split: str = "train", index: int = 0, size: int = 128) -> Scene:
+def draw_scene(
+    seed: int = 0, *, split: str = "train", index: int = 0, size: int = 128, picture: bool = True
+) -> Scene:
     """Draw one scene: image `index` of the split that `write_scenes(seed=seed)` writes.
 
-    seed, index: 0 or more. split: "train", "val" or "test". size: side of the picture in pixels, 32 to 1024; labels
-    and captions do not depend on it. Raises ValueError for anything else.
+    size: side of the picture in pixels, 32 to 1024; labels and captions do not depend on it. picture: False
+    makes the scene without its picture, for counting labels quickly. Raises ValueError for values out of
+    range.
     """
-    return _make(seed, split, index, size, draw=True)
-
-
-def sample_scene(seed: int = 0, *, split: str = "train", index: int = 0, size: int = 128) -> Scene:
-    """The same scene as `draw_scene` without its picture (`image` is None): for counting labels quickly."""
-    return _make(seed, split, index, size, draw=False)
-
-
-def _make(seed: int, split: str, index: int, size: int, *, draw: bool) -> Scene:
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+    check_range(seed, index, size)
+    rng = Generator(PCG64(SeedSequence([seed, SPLITS.index(split), index])))
+    scene, dice = compose(rng), Dice(rng)
+    sentences = captions(scene, dice)
+    image = render(scene.backdrop, scene.things, dice, size) if picture else None  # last: it changes no label
+    return Scene(image, scene.labels, tuple(box.in_pixels(size) for box in scene.boxes), sentences, scene)
+
+
+def check_range(seed: int, index: int, size: int) -> None:
+    """Raise ValueError for a negative seed or index, or a size out of range."""
     if seed < 0 or index < 0:
         raise ValueError(f"seed and index must be 0 or more, got seed={seed}, index={index}")
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise ValueError(f"size must be {MIN_SIZE} to {MAX_SIZE} pixels, got {size}")
-    rng = Generator(PCG64(SeedSequence([seed, SPLITS.index(split), index])))
-    scene, dice = compose(rng), Dice(rng)
-    sentences = captions(scene, dice)
-    image = render(scene.backdrop, scene.things, dice, size) if draw else None  # last: it changes no label
-    return Scene(image, scene.labels, tuple(box.in_pixels(size) for box in scene.boxes), sentences, scene)
 
 
 def render(backdrop: Backdrop, things: Sequence[Thing], dice: Dice, size: int) -> Image.Image:
@@ -102,7 +102,7 @@ def render(backdrop: Backdrop, things: Sequence[Thing], dice: Dice, size: int) -
     return canvas.reduce(SUPERSAMPLE)
 
 
-# ---- a folder of scenes ----------------------------------------------------------------------------------------------
+# ---- a folder of scenes --------------------------------------------------------------------------
 
 
 def write_scenes(
@@ -119,21 +119,18 @@ def write_scenes(
 ) -> Path:
     """Write the dataset in COCO format, once: a finished folder with the same parameters is left as it is.
 
-    Everything is written to a temporary folder beside `directory`, which takes its name at the end: a run that is
-    killed leaves nothing that could be taken for a dataset, and a run ten minutes later clears it away.
+    Everything is written to a temporary folder beside `directory`, which takes its name at the end: a run
+    that is killed leaves nothing that could be taken for a dataset, and a run ten minutes later clears it
+    away.
 
-    Args:
-        directory: the folder to make.
-        train, val, test: images in each split.
-        size: side of the pictures in pixels, 32 to 1024.
-        seed: 0 or more; the same seed gives byte-identical annotations on every machine.
-        progress: show a progress bar.
-        workers: processes that draw. More than 1 starts new ones by "spawn": safe in a notebook and under an
-            `if __name__ == "__main__":` guard, and worth it beyond some 10,000 images.
-        overwrite: replace scenes that were written with other parameters.
+    train, val, test: images in each split. size: side of the pictures in pixels, 32 to 1024. seed: 0 or more;
+    the same seed gives byte-identical annotations on every machine. overwrite: replace scenes with other
+    parameters.
+    workers: processes that draw. More than 1 starts new ones by "spawn": safe in a notebook and under an
+    `if __name__ == "__main__":` guard, and worth it beyond some 10,000 images.
 
-    Returns the folder. Raises ValueError for parameters out of range, FileExistsError if the folder holds scenes with
-    other parameters and `overwrite` is False, or files that `write_scenes` did not write.
+    Returns the folder. Raises ValueError for parameters out of range, FileExistsError if the folder holds
+    scenes with other parameters and `overwrite` is False, or files that `write_scenes` did not write.
     """
     directory = Path(directory).absolute()
     counts = {"train": train, "val": val, "test": test}
@@ -142,7 +139,7 @@ def write_scenes(
             raise ValueError(f"{split} must be 0 to {MOST_IMAGES - 1:,} images, got {count}")
     if workers < 1:
         raise ValueError(f"workers must be 1 or more, got {workers}")
-    sample_scene(seed, size=size)  # raises ValueError for a wrong seed or size
+    check_range(seed, 0, size)
     manifest = {"format": "scenes", "version": VERSION, "parameters": {**counts, "size": size, "seed": seed}}
     if _is_finished(directory, manifest, overwrite):
         return directory
@@ -152,9 +149,8 @@ def write_scenes(
     try:
         folder.chmod(0o755)  # mkdtemp makes it for its owner alone
         sums: dict[str, str] = {}
-        with tqdm(
-            total=sum(counts.values()), desc="drawing scenes", unit="image", disable=not progress
-        ) as bar:
+        show = {"desc": "drawing scenes", "unit": "image", "disable": not progress}
+        with tqdm(total=sum(counts.values()), **show) as bar:
             for split, count in counts.items():
                 (folder / "images" / split).mkdir(parents=True)
                 scenes: list[Scene] = []
@@ -175,7 +171,8 @@ def write_scenes(
 
 
 def read_manifest(directory: Path | str) -> dict[str, Any] | None:
-    """The manifest of a finished folder of scenes: parameters, sha256 by file; None where there is none to trust.
+    """The manifest of a finished folder of scenes: parameters, sha256 by file; None where there is none to
+    trust.
 
     A folder is finished if its manifest is readable, the annotation files have the sha256 it names and every
     picture is there. Costs a few milliseconds for the default set.
@@ -196,7 +193,7 @@ def read_manifest(directory: Path | str) -> dict[str, Any] | None:
 
 
 def _manifest(directory: Path) -> dict[str, Any]:
-    """What `write_scenes` noted about a folder, finished or damaged; {} for a folder that it did not write."""
+    """What `write_scenes` noted about a folder, finished or damaged; {} where it did not write it."""
     try:
         manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
         return manifest if manifest["format"] == "scenes" else {}
@@ -221,7 +218,7 @@ def _drawn(folder: Path, split: str, count: int, seed: int, size: int, workers: 
 
 
 def _draw_chunk(folder: Path, split: str, start: int, stop: int, seed: int, size: int) -> list[Scene]:
-    """Draw and save images start..stop of a split; a function of the module, for it also runs in other processes."""
+    """Draw and save images start..stop of a split; at module level, because other processes run it, too."""
     scenes = []
     for index in range(start, stop):
         scene = draw_scene(seed, split=split, index=index, size=size)
@@ -236,12 +233,9 @@ def _coco_tables(split: str, scenes: Sequence[Scene], size: int, seed: int) -> d
     first = (SPLITS.index(split) + 1) * MOST_IMAGES
     ids = range(first, first + len(scenes))
     info = {"description": f"procedural scenes, {split}", "version": str(VERSION), "seed": seed}
-    images = [
-        {"id": image, "file_name": _file_name(image - first), "width": size, "height": size} for image in ids
-    ]
-    categories = [
-        {"id": k, "name": name, "supercategory": LABEL_KINDS[name]} for k, name in enumerate(LABELS, start=1)
-    ]
+    images = [{"id": i, "file_name": _file_name(i - first), "width": size, "height": size} for i in ids]
+    names = enumerate(LABELS, start=1)
+    categories = [{"id": k, "name": name, "supercategory": LABEL_KINDS[name]} for k, name in names]
     annotations: list[dict[str, Any]] = []
     sentences: list[dict[str, Any]] = []
     for image, scene in zip(ids, scenes, strict=True):
@@ -267,7 +261,7 @@ def _coco_tables(split: str, scenes: Sequence[Scene], size: int, seed: int) -> d
 
 
 def _is_finished(directory: Path, manifest: dict[str, Any], overwrite: bool) -> bool:
-    """True if the folder is finished and as wanted; False if it may be written; FileExistsError if it may not."""
+    """True if the folder is finished and as wanted; False if it may be written, else FileExistsError."""
     if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
         return False
     found = read_manifest(directory)
@@ -280,13 +274,14 @@ def _is_finished(directory: Path, manifest: dict[str, Any], overwrite: bool) -> 
     if found is not None and not overwrite:
         raise FileExistsError(
             f"{directory} holds scenes with {found['parameters']} (version {found.get('version')}), wanted "
-            f"{manifest['parameters']} (version {VERSION}): name another folder, or pass overwrite=True (--overwrite)"
+            f"{manifest['parameters']} (version {VERSION}): name another folder, or pass overwrite=True "
+            "(--overwrite)"
         )
     return False  # damaged scenes are ours to write again
 
 
 def _clear_abandoned(directory: Path) -> None:
-    """Remove the unfinished folders of killed runs beside `directory`; one with a recent sign of life stays."""
+    """Remove the unfinished folders of killed runs beside `directory`, unless another run may be at work."""
     for old in directory.parent.glob(f".{directory.name}-*.part"):
         try:
             if time.time() - old.stat().st_mtime > _ABANDONED:
@@ -298,8 +293,8 @@ def _clear_abandoned(directory: Path) -> None:
 def _install(folder: Path, directory: Path, names: Sequence[str]) -> None:
     """Give the finished folder its name; where there is one already, replace our files and leave any other.
 
-    The annotations come first, so that an old manifest does not fit them, and the manifest last: a run that is
-    killed in between leaves a folder that `read_manifest` does not trust.
+    The annotations come first, so that an old manifest does not fit them, and the manifest last: a run that
+    is killed in between leaves a folder that `read_manifest` does not trust.
     """
     if not directory.exists():
         folder.replace(directory)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from helpers.scenes.write import Scene, sample_scene, write_scenes
+from helpers.scenes.write import Scene, draw_scene, write_scenes
 
 
 @pytest.fixture(scope="session")
 def sampled() -> list[Scene]:
-    """The default training set without its pictures."""
-    return [sample_scene(0, index=i) for i in range(2000)]
+    """Half of the default training set without its pictures."""
+    return [draw_scene(0, index=i, picture=False) for i in range(1000)]
 
 
 @pytest.fixture(scope="session")

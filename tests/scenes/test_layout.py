@@ -10,14 +10,16 @@ from helpers.scenes.artwork import draw
 from helpers.scenes.backdrops import Backdrop
 from helpers.scenes.content import LABEL_KINDS, MIN_VISIBLE
 from helpers.scenes.layout import SIZE, put
-from helpers.scenes.write import Scene, sample_scene
+from helpers.scenes.write import Scene, draw_scene
+
+pytestmark = pytest.mark.xdist_group("sampled")  # the scenes are made in one process
 
 MEADOW = Backdrop("meadow", "day", "clear", 0.55)
 
 
 def test_the_size_of_the_picture_changes_no_label() -> None:
     for index in range(30):
-        small, large = sample_scene(0, index=index, size=48), sample_scene(0, index=index, size=512)
+        small, large = (draw_scene(0, index=index, size=size, picture=False) for size in (48, 512))
         assert (small.labels, small.captions) == (large.labels, large.captions)
         for a, b in zip(small.boxes, large.boxes, strict=True):
             assert (a.label, a.colour, a.placed) == (b.label, b.colour, b.placed)
@@ -47,7 +49,7 @@ def test_boxes(sampled: list[Scene]) -> None:
 def test_everything_labelled_can_be_seen(sampled: list[Scene]) -> None:
     """Visibility by brute force: Pillow paints every silhouette in its own number, nearest last."""
     hidden, off = 0, []
-    for s in sampled[:300]:
+    for s in sampled[:150]:
         seen, things = Image.new("L", (512, 512)), s.composition.things
         alone = []
         for number, thing in enumerate(things, start=1):
@@ -65,7 +67,7 @@ def test_everything_labelled_can_be_seen(sampled: list[Scene]) -> None:
             rows, columns = np.nonzero(pixels == number)
             found = columns.min() / 4, rows.min() / 4, (columns.max() + 1) / 4, (rows.max() + 1) / 4
             off.append(np.abs(np.array(found) - (box.x, box.y, box.right, box.bottom)).max())
-    assert hidden > 20  # things do hide each other
+    assert hidden > 10  # things do hide each other
     assert np.mean(off) < 0.8 and max(off) < 8  # cells; more only for a thin tip, the moon's for instance
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from helpers.scenes import single
 from helpers.scenes.artwork import kite
 from helpers.scenes.content import OBJECTS
-from helpers.scenes.single import KINDS, PLACES, TIMES, WEATHERS, check_single, draw_single
+from helpers.scenes.single import KINDS, PLACES, TIMES, WEATHERS, draw_single
+
+pytestmark = pytest.mark.xdist_group("single")  # the scenes are made in one process
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    return [draw_single(7, index=index, size=32) for index in range(720)]
+    return [draw_single(7, index=index, size=32) for index in range(540)]
 
 
 def test_kinds_are_the_objects_with_ball_and_rock_as_one():
@@ -25,9 +23,8 @@ def test_kinds_are_the_objects_with_ball_and_rock_as_one():
 
 def test_a_picture_depends_on_seed_and_index_alone():
     one, again = draw_single(7, index=3), draw_single(7, index=3)
-    assert (
-        one.image.tobytes() == again.image.tobytes() and one.target == again.target and one.box == again.box
-    )
+    assert one.image.tobytes() == again.image.tobytes()
+    assert (one.target, one.box) == (again.target, again.box)
     others = draw_single(7, index=4), draw_single(8, index=3)
     assert all(other.image.tobytes() != one.image.tobytes() for other in others)
     assert draw_single(7, index=3, size=64).target == one.target  # the size changes pixels only
@@ -37,7 +34,7 @@ def test_everything_occurs_and_nothing_goes_with_anything(drawn):
     """Kinds are drawn alike; a kind says nothing of place, time and weather, nor these of each other (chi-squared)."""
     targets = np.array([one.target for one in drawn])
     counts = np.bincount(targets[:, 0], minlength=len(KINDS))
-    assert counts.min() > 20 and counts.max() < 70  # 40 expected of each
+    assert counts.min() > 14 and counts.max() < 54  # 30 expected of each
     for column, names in ((1, PLACES), (2, TIMES), (3, WEATHERS)):
         assert len(set(targets[:, column])) == len(names)
         for other, size in ((0, len(KINDS)), (1, 3), (2, 3), (3, 3)):
@@ -51,33 +48,10 @@ def test_everything_occurs_and_nothing_goes_with_anything(drawn):
 
 def test_things_are_anywhere_in_the_picture(drawn):
     for one in drawn:
+        assert one.thing.group == ""  # in no action
         assert 0 <= one.box.x < one.box.right <= 32 and 0 <= one.box.y < one.box.bottom <= 32
     tops = [one.box.y for one in drawn if one.thing.kind == "boat"]
     assert min(tops) < 8 and max(tops) > 16  # also in the sky
-
-
-def test_every_picture_was_checked(monkeypatch):
-    seen = Counter()
-    check = check_single
-    monkeypatch.setattr(single, "check_single", lambda things: seen.update([len(things)]) or check(things))
-    for index in range(3):
-        draw_single(7, index=index, size=32)
-    assert seen == {1: 3}
-
-
-def test_two_things_actions_and_hidden_things_are_refused(drawn):
-    thing = next(one.thing for one in drawn if one.thing.kind == "person")
-    check_single([thing])
-    hidden = tuple(shape._replace(points=shape.points + 2) for shape in thing.shapes)
-    for things, message in (
-        ([thing, thing], "exactly one thing"),
-        ([], "exactly one thing"),
-        ([replace(thing, group="holding")], "no action"),
-        ([replace(thing, kind="ball")], "expected one of"),
-        ([replace(thing, shapes=hidden)], "only 0 of"),
-    ):
-        with pytest.raises(AssertionError, match=message):
-            check_single(things)
 
 
 def test_a_kite_has_no_string(drawn):
