@@ -1,9 +1,9 @@
 """Figures that are drawn outside a lesson: images with boxes or labels, films of attention, an evaluation.
 
-Every function returns a `matplotlib.figure.Figure`; `draw_…` functions draw into given axes. No figure touches pyplot's
-global state, so nothing needs closing and nothing leaks from one cell to the next. The background is opaque, which keeps
-a figure readable on dark themes. The colours are those of Okabe and Ito and of cividis, which people with
-colour-blindness tell apart; markers, lines and hatches differ as well.
+Every function returns a `matplotlib.figure.Figure`; `draw_…` functions draw into given axes. No figure
+touches pyplot's global state, so nothing needs closing. The opaque background keeps a figure readable on dark
+themes. The colours are those of Okabe and Ito and of cividis, which people with colour-blindness tell apart;
+markers, lines and hatches differ as well.
 """
 
 from __future__ import annotations
@@ -73,16 +73,13 @@ def to_png(figure: Figure) -> bytes:
 
 
 def show(figure: Figure, *, alt: str) -> None:
-    """Display a figure in a notebook with a text for people who cannot see it.
-
-    alt: what the figure shows, in a sentence or two. It is stored with the output, where exported pages find it, and
-    replaces the picture in a text-only view.
-    """
+    """Display a figure in a notebook; alt says in a sentence or two what it shows, for people who cannot see it."""
     from IPython.display import display
 
     if not alt.strip():
         raise ValueError("alt is empty: say in a sentence what the figure shows")
-    display({"image/png": to_png(figure), "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
+    shown = {"image/png": to_png(figure), "text/plain": alt}  # exported pages find the text in the metadata
+    display(shown, metadata={"image/png": {"alt": alt}}, raw=True)
 
 
 # ---------------------------------------------------------------- images and boxes
@@ -140,15 +137,12 @@ def draw_boxes(axes: Axes, boxes: Sequence) -> None:
         while any(abs(tag[0] - a) < 0.3 * width and abs(tag[1] - b) < 0.085 * height for a, b in tags):
             tag[1] += 0.09 * height
         tags.append((tag[0], tag[1]))
-        axes.text(
-            *tag,
-            ", ".join(dict.fromkeys(labels)),
-            fontsize=11,
-            color=ink(colour),
-            ha="right" if at_right else "left",
-            va="bottom",
-            bbox={"facecolor": colour, "alpha": 0.9, "pad": 1.5, "lw": 0},
+        side, background = (
+            "right" if at_right else "left",
+            {"facecolor": colour, "alpha": 0.9, "pad": 1.5, "lw": 0},
         )
+        text = ", ".join(dict.fromkeys(labels))
+        axes.text(*tag, text, fontsize=11, color=ink(colour), ha=side, va="bottom", bbox=background)
 
 
 def ink(background: str) -> str:
@@ -165,10 +159,7 @@ def image_grid(
     columns: int = 4,
     side: float = 2.4,
 ) -> Figure:
-    """Images in rows of `columns`, with a title above each; side of an image in inches.
-
-    boxes: for each image the boxes to draw over it (`records.Box`).
-    """
+    """Images in rows of `columns`, each `side` inches wide, its title above and its boxes (`records.Box`) over it."""
     if not len(images):
         raise ValueError("there are no images to draw")
     rows = -(-len(images) // columns)
@@ -197,23 +188,18 @@ def draw_bars(
     slots: int = 0,
     share: bool = False,
 ) -> None:
-    """Horizontal bars, the first name on top; the bars of several series stand below each other at each name.
+    """Horizontal bars, the first name on top; the bars of several series are below each other at each name.
 
-    series: its name -> one value per name, NaN for no bar. colours, hatches: one entry per series, which may be a list
-    of one per bar. numbers: how values are written beside the bars, "" for not at all. slots: room for so many names.
-    share: the values lie between 0 and 1.
+    series: its name -> one value per name, NaN for no bar. colours, hatches: one entry per series, which may
+    be a list of one per bar. numbers: how values are written beside the bars, "" for not at all. slots: room
+    for so many names. share: the values lie between 0 and 1.
     """
     places, thick = np.arange(len(names)), 0.8 / len(series)
     for k, (name, values) in enumerate(series.items()):
         bars = axes.barh(
-            places + (k - (len(series) - 1) / 2) * thick,
-            np.asarray(values, dtype=float),
-            thick * 0.92,
-            color=colours[k],
-            hatch=hatches[k],
-            edgecolor="white",
-            label=name,
-        )
+            places + (k - (len(series) - 1) / 2) * thick, np.asarray(values, dtype=float), thick * 0.92,
+            color=colours[k], hatch=hatches[k], edgecolor="white", label=name,
+        )  # fmt: skip
         if numbers:
             axes.bar_label(bars, fmt=numbers, padding=3, fontsize=11)
     axes.set_yticks(places, names)
@@ -238,15 +224,14 @@ def labelled_image(
     draw_image(axes[0, 0], image, title)
     ax = axes[0, 1]
     wrong = [False] * len(labels) if right is None else [not ok for ok in right]
-    colours, hatches = [PALETTE[3 * w] for w in wrong], [HATCHES[w] for w in wrong]
-    draw_bars(
-        ax, labels, {"": probabilities}, colours=[colours], hatches=[hatches or None], slots=5, share=True
-    )
+    colours, hatches = [[PALETTE[3 * w] for w in wrong]], [[HATCHES[w] for w in wrong] or None]
+    draw_bars(ax, labels, {"": probabilities}, colours=colours, hatches=hatches, slots=5, share=True)
     ax.set_xlabel("probability")
     if right is not None:
+        style = {"edgecolor": "white"}
         handles = [
-            Patch(facecolor=PALETTE[3 * k], hatch=HATCHES[k], edgecolor="white", label=name)
-            for k, name in enumerate(("right", "wrong"))
+            Patch(facecolor=PALETTE[0], hatch=HATCHES[0], label="right", **style),
+            Patch(facecolor=PALETTE[3], hatch=HATCHES[1], label="wrong", **style),
         ]
         figure.legend(handles=handles, frameon=False, ncols=2, loc="outside lower right")
     if not len(labels):
@@ -257,12 +242,13 @@ def labelled_image(
 # ---------------------------------------------------------------- attention
 
 
-# From nothing to one dark, saturated colour over a pale grey picture: lightness alone tells the order, so that the
-# map reads the same with every kind of colour vision, in print and on a poor projector.
+# From nothing to one dark, saturated colour over a pale grey picture: lightness alone tells the order, so
+# that the map reads the same with every kind of colour vision, in print and on a poor projector.
 HEAT = LinearSegmentedColormap.from_list(
     "heat",
     [(0.85, 0.45, 0.1, 0.0), (0.85, 0.38, 0.08, 0.55), (0.55, 0.05, 0.30, 0.8), (0.2, 0.0, 0.25, 0.92)],
 )
+SIDE, COLUMNS = 1.9, 7  # of a film strip: inches of a panel, panels in a row
 PALEST = 0.55  # black of the picture under a map becomes this grey: a map must be visible on a night, too
 UNITS = "attention, share of the whole"
 MARKS = {None: "", True: " ✓", False: " ✗"}
@@ -309,20 +295,12 @@ def frames(
 
 
 def draw_attention(
-    axes: Axes,
-    image: Any,
-    weights: Tensor,
-    grid_size: GridSize,
-    *,
-    highest: float,
-    smooth: bool = False,
-    boxes: Sequence = (),
+    axes: Axes, image: Any, weights: Tensor, grid_size: GridSize, *, highest: float, boxes: Sequence = ()
 ) -> None:
-    """An image in pale grey with a map over it, aligned whatever the sizes of the two.
+    """An image in pale grey with a map over it, aligned whatever the sizes of the two; boxes are outlined.
 
     image: PIL image, array (H, W, 3) or tensor (3, H, W). weights: (L,), cells row by row. grid_size: (h, w).
     highest: the weight with the darkest colour; give maps that are compared the same one.
-    smooth: blend neighbouring cells; else each cell has one colour. boxes: drawn as outlines.
     """
     h, w = grid_size
     if weights.numel() != h * w:
@@ -340,7 +318,7 @@ def draw_attention(
         vmax=highest,
         # Pixel centres are whole numbers, so the picture, and with it the grid, ends half a pixel outside.
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-        interpolation="bilinear" if smooth else "nearest",
+        interpolation="nearest",
     )
     for box in boxes:
         for colour, line in (("white", 4.0), ("black", 1.6)):  # visible on light and dark
@@ -358,23 +336,16 @@ def colour_bar(figure: Figure, axes: Sequence[Axes], highest: float, label: str 
     bar.ax.tick_params(labelsize=11)
 
 
-def film_strip(
-    image: Any,
-    strips: Mapping[str, Sequence[Frame]],
-    grid_size: GridSize,
-    *,
-    side: float = 1.9,
-    columns: int = 7,
-    smooth: bool = False,
-) -> Figure:
-    """Where a decoder looked at each step: a row of panels per strip, all with one colour scale, the image first.
+def film_strip(image: Any, strips: Mapping[str, Sequence[Frame]], grid_size: GridSize) -> Figure:
+    """Where a decoder looked at each step: a row of panels per strip, all with one colour scale, the image
+    first.
 
-    strips: title -> frames; several strips of one image can be compared. columns: panels in a row; longer strips go on
-    in the next row. A wrong label has a cross, a right one a tick; outlines are the boxes of the label.
+    strips: title -> frames; several strips of one image can be compared. Longer strips go on in the next row.
+    A wrong label has a cross, a right one a tick; outlines are the boxes of the label.
     """
     if not strips or not all(strips.values()):
         raise ValueError("there is nothing to draw: give at least one strip with at least one frame")
-    across = min(columns, 1 + max(map(len, strips.values())))
+    across = min(COLUMNS, 1 + max(map(len, strips.values())))
     # (title, frames) of every row of panels; only the first row of a strip has its title
     rows = [
         (name if start == 0 else "", list(enumerate(strip))[start : start + across - 1])
@@ -382,19 +353,17 @@ def film_strip(
         for start in range(0, len(strip), across - 1)
     ]
     height, width = to_pixels(image).shape[:2]
-    tall = side * min(2.0, height / width)
-    figure, axes = new_figure(len(rows), across, size=(side * across + 1.1, (tall + 0.5) * len(rows) + 0.15))
+    tall = SIDE * min(2.0, height / width)
+    figure, axes = new_figure(len(rows), across, size=(SIDE * across + 1.1, (tall + 0.5) * len(rows) + 0.15))
     highest = max(float(frame.weights.max()) for strip in strips.values() for frame in strip)
     for ax in axes.flat:
         ax.set_axis_off()
     for line, (name, shown) in zip(axes, rows, strict=True):
         if name:
             draw_image(line[0], image)
-            line[0].set_title(wrapped(name, side), fontsize=12)
+            line[0].set_title(wrapped(name, SIDE), fontsize=12)
         for ax, (t, frame) in zip(line[1:], shown, strict=False):
-            draw_attention(
-                ax, image, frame.weights, grid_size, highest=highest, smooth=smooth, boxes=frame.boxes
-            )
+            draw_attention(ax, image, frame.weights, grid_size, highest=highest, boxes=frame.boxes)
             title = f"{t + 1}. {frame.label}{MARKS[frame.right]}\n{frame.probability:.2f}"
             ax.set_title(title, fontsize=12)
     colour_bar(figure, axes.flat, highest)
@@ -420,7 +389,7 @@ def film_of(prediction: Prediction, checkpoint: Checkpoint, image: Image.Image) 
 
 # ---------------------------------------------------------------- evaluation
 
-METRICS = ("OF1", "CF1", "image_F1", "exact_match")
+METRICS = "OF1", "CF1", "image_F1", "exact_match"
 
 
 def overview(result: dict[str, Any]) -> Figure:
@@ -436,35 +405,31 @@ def overview(result: dict[str, Any]) -> Figure:
         places = np.arange(len(METRICS)) + (i - (len(systems) - 1) / 2) * 0.7 / len(systems)
         errors = np.maximum(0, [value - low, high - value])
         metrics.errorbar(value, places, xerr=errors, linestyle="", capsize=3, label=one["name"], **style)
-        rows = one["by_frequency"]
-        frequency.plot(range(len(rows)), [100 * row["CF1"] for row in rows], **style)
-        rows = one["by_set_size"]
-        size.plot([row["size"] for row in rows], [100 * row["image_F1"] for row in rows], **style)
+        frequency.plot([100 * row["CF1"] for row in one["by_frequency"]], **style)
+        sizes, scores = zip(
+            *((row["size"], 100 * row["image_F1"]) for row in one["by_set_size"]), strict=True
+        )
+        size.plot(sizes, scores, **style)
         bins = one["set_calibration"]["bins"]
         calibration.plot([b["probability"] for b in bins], [b["correct"] for b in bins], **style)
+    first, level = systems[0], f"{100 * systems[0]['level']:.0f} %"
     metrics.set_yticks(range(len(METRICS)), [name.replace("_", " ") for name in METRICS])
     metrics.invert_yaxis()
-    title = f"Metrics, {100 * systems[0]['level']:.0f} % intervals over the images"
-    metrics.set(xlabel="percent", title=title)
-    rows = systems[0]["by_frequency"]
+    metrics.set(xlabel="percent", title=f"Metrics, {level} intervals over the images")
+    rows = first["by_frequency"]
     frequency.set_xticks(range(len(rows)), [f"{row['least']}–{row['most']}" for row in rows])
     frequency.set(
         xlabel="training images per label", ylabel="CF1 (percent)", title="Rare and frequent labels"
     )
-    rows = systems[0]["by_set_size"]
+    rows = first["by_set_size"]
     size.set_xticks([row["size"] for row in rows], [f"{row['size']}\n({row['images']})" for row in rows])
     size.set(
         xlabel="true labels (images)", ylabel="F1 per image (percent)", title="Small and large label sets"
     )
     for ax in (frequency, size):
         ax.set_ylim(bottom=0)
-    calibration.set(
-        xlabel="probability that the system gives its set",
-        ylabel="share exactly right",
-        title="Does it know when it is right?",
-        xlim=(-0.02, 1.02),
-        ylim=(-0.02, 1.02),
-    )
+    calibration.set(xlabel="probability that the system gives its set", ylabel="share exactly right")
+    calibration.set(title="Does it know when it is right?", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     figure.legend(loc="outside lower center", ncols=min(4, len(systems)), frameon=False)
-    figure.suptitle(f"{result['data']}, {result['split']} split: {systems[0]['images']} images")
+    figure.suptitle(f"{result['data']}, {result['split']} split: {first['images']} images")
     return figure
