@@ -73,7 +73,7 @@ def to_png(figure: Figure) -> bytes:
 
 
 def show(figure: Figure, *, alt: str) -> None:
-    """Display a figure in a notebook; alt says in a sentence or two what it shows, for people who cannot see it."""
+    """Display a figure in a notebook; alt says what it shows, for people who cannot see it."""
     from IPython.display import display
 
     if not alt.strip():
@@ -119,7 +119,7 @@ def draw_image(axes: Axes, image: Tensor | np.ndarray | Image.Image, title: str 
 
 
 def draw_boxes(axes: Axes, boxes: Sequence) -> None:
-    """Boxes (`records.Box`) over the image drawn in `axes`, one colour per label; equal boxes share one name tag."""
+    """Boxes (`records.Box`) over the image in `axes`, one colour per label; equal boxes share a name tag."""
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()  # rows count downwards: bottom is the larger
     width, height = right - left, bottom - top
@@ -159,7 +159,7 @@ def image_grid(
     columns: int = 4,
     side: float = 2.4,
 ) -> Figure:
-    """Images in rows of `columns`, each `side` inches wide, its title above and its boxes (`records.Box`) over it."""
+    """Images in rows of `columns`, each `side` inches wide, its title above, its boxes (`records.Box`) over it."""
     if not len(images):
         raise ValueError("there are no images to draw")
     rows = -(-len(images) // columns)
@@ -393,7 +393,7 @@ METRICS = "OF1", "CF1", "image_F1", "exact_match"
 
 
 def overview(result: dict[str, Any]) -> Figure:
-    """Metrics with intervals, F1 by label frequency and by set size, calibration; result: of `evaluate.evaluate`."""
+    """Metrics with intervals, F1 by frequency and by set size, calibration; result: of `evaluate.evaluate`."""
     systems = result["systems"]
     figure, axes = new_figure(2, 2, size=(13, 9.5))
     (metrics, frequency), (size, calibration) = axes
@@ -406,10 +406,8 @@ def overview(result: dict[str, Any]) -> Figure:
         errors = np.maximum(0, [value - low, high - value])
         metrics.errorbar(value, places, xerr=errors, linestyle="", capsize=3, label=one["name"], **style)
         frequency.plot([100 * row["CF1"] for row in one["by_frequency"]], **style)
-        sizes, scores = zip(
-            *((row["size"], 100 * row["image_F1"]) for row in one["by_set_size"]), strict=True
-        )
-        size.plot(sizes, scores, **style)
+        rows = one["by_set_size"]
+        size.plot([row["size"] for row in rows], [100 * row["image_F1"] for row in rows], **style)
         bins = one["set_calibration"]["bins"]
         calibration.plot([b["probability"] for b in bins], [b["correct"] for b in bins], **style)
     first, level = systems[0], f"{100 * systems[0]['level']:.0f} %"
