@@ -31,24 +31,21 @@ def align(
     Only the first n steps take part, n being the image's number of labels; `<stop>` stays at step n.
 
     - "mla", minimal loss alignment: the order with the smallest cross-entropy.
-    - "pla", predicted label alignment: a step that predicts (argmax) a label of the set gets it, the
-      first such step if there are several; the others go where the cross-entropy is smallest.
-    - "pla_released": PLA as the paper's published code computes it: a label predicted only at a step
-      >= n stays where the swaps of the others left it and takes no part in the assignment. So it
-      depends on the order the labels came in and can be worse than "pla".
+    - "pla", predicted label alignment: a step that predicts (argmax) a label of the set gets it, the first such step
+      if there are several; the others go where the cross-entropy is smallest.
+    - "pla_released": PLA as the paper's published code computes it: a label predicted only at a step >= n stays where
+      the swaps of the others left it. So it depends on the order the labels came in and can be worse than "pla".
 
-    The `alignment_cost` of "mla" <= that of "pla" <= that of "pla_released". "mla" and "pla" do not depend
-    on the order the labels came in. No gradient passes. On a GPU nothing waits for the host up to
-    T' - 1 = `CUDA_SUBSETS` labels, and there is one copy to it beyond.
+    The `alignment_cost` of "mla" <= that of "pla" <= that of "pla_released". On a GPU nothing waits for the host up to
+    n = `CUDA_SUBSETS` labels, and there is one copy to it beyond.
 
     logits:  (B, T, V) float of any precision, T >= T'; the last output, V - 1, is `<stop>`.
     labels:  (B, T') int64, label ids in 0..V-2, then `<stop>` (at least one a row).
     lengths: (B,) int64, labels of each row without `<stop>`; 0 is legal.
     solver:  as `method` of `assign`.
-    Returns: (B, T') int64: `labels` with the first `lengths` of each row permuted.
-    Raises ValueError for an unknown method or solver, shapes, types or devices that do not fit, logits that
-    are not finite, and labels and lengths that contradict each other. The last two lie in the data:
-    a GPU refuses them without waiting, by a device-side assertion that a later CUDA call reports.
+    Returns (B, T') int64: `labels` with the first `lengths` of each row permuted.
+    Raises ValueError for an unknown method or solver, too few steps, logits that are not finite, and labels and lengths
+    that contradict each other. A GPU refuses the last two without waiting: a later CUDA call reports the assertion.
     """
     n = _check_alignment(logits, labels, lengths, method, solver)
     if n < 2:
@@ -97,14 +94,10 @@ def _released_order(score: Tensor, kept: Tensor, unseen: Tensor, valid: Tensor, 
 
 
 def alignment_cost(logits: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
-    """What an order of the labels costs: the sum of -log p(target) over the steps before `<stop>`.
+    """What an order of the labels costs: the sum of -log p(target) over the steps before `<stop>`, with gradient.
 
-    Differentiable with respect to the logits.
-
-    logits:  (B, T, V) float, T >= T'.
-    targets: (B, T') int64, as `align` returns them.
-    lengths: (B,) int64, labels of each row without `<stop>`.
-    Returns: (B,) float32 (float64 for float64 logits), in nats; 0 for an image without labels.
+    logits: (B, T, V) float, T >= T'. targets: (B, T') int64, as `align` returns them. lengths: (B,) int64.
+    Returns (B,) float32 (float64 for float64 logits), in nats; 0 for an image without labels.
     """
     # Half precision would round a sum of 20 terms to a few tenths.
     dtype = torch.promote_types(logits.dtype, torch.float32)
@@ -119,29 +112,24 @@ def assign(cost: Tensor, sizes: Tensor, *, method: str = "auto") -> Tensor:
     """The minimum-cost assignment of every sample's leading block, exactly.
 
     - "permutations" scores all n! of them, n up to 8.
-    - "subsets", dynamic programming over the 2^n sets of columns still free, n up to 20 (M. Held,
-      R. M. Karp, "A Dynamic Programming Approach to Sequencing Problems", J. SIAM 1962).
-      Both stay on the device and wait for nothing.
+    - "subsets", dynamic programming over the 2^n sets of columns still free, n up to 20 (M. Held, R. M. Karp, "A
+      Dynamic Programming Approach to Sequencing Problems", J. SIAM 1962). Both stay on the device.
     - "scipy": one copy to the host, then `scipy.optimize.linear_sum_assignment` sample by sample.
     - "auto": what is fastest for this n and device.
 
-    Sums are taken in float64. Among assignments of equal cost "permutations" and "subsets" take the
-    first of the dictionary (row 0 gets its lowest possible column, then row 1, ...), "scipy" takes its
-    own; each always gives the same answer to the same matrix.
+    Sums are taken in float64. Among assignments of equal cost "permutations" and "subsets" take the first of the
+    dictionary (row 0 gets its lowest possible column, then row 1, ...), "scipy" takes its own.
 
-    cost:    (B, n, n) float, finite in the leading blocks; what lies outside them is ignored.
-    sizes:   (B,) int64 in 0..n: rows and columns 0..size-1 of a sample are its block.
-    Returns: (B, n) int64: entry [b, t] is the column of row t; rows beyond the size keep their own.
-    Raises ValueError for an unknown method, an n beyond its reach, shapes, types or devices that do not
-    fit, sizes outside 0..n and costs that are not finite (the last two as in `align` on a GPU).
+    cost:  (B, n, n) float, finite in the leading blocks; what is outside of them is ignored.
+    sizes: (B,) int64 in 0..n: rows and columns 0..size-1 of a sample are its block.
+    Returns (B, n) int64: entry [b, t] is the column of row t; rows beyond the size keep their own.
+    Raises ValueError for an unknown method, an n beyond its reach, sizes outside 0..n and costs that are not finite.
     """
-    if cost.ndim != 3 or cost.shape[1] != cost.shape[2] or sizes.shape != cost.shape[:1]:
-        found = f"{tuple(cost.shape)} and {tuple(sizes.shape)}"
-        raise ValueError(f"expected cost (B, n, n) and sizes (B,), found {found}")
-    if not cost.is_floating_point() or sizes.dtype != torch.int64 or cost.device != sizes.device:
-        found = f"{cost.dtype} on {cost.device} and {sizes.dtype} on {sizes.device}"
-        raise ValueError(f"expected float cost and int64 sizes on one device, found {found}")
     n = cost.shape[1]
+    if cost.shape != (len(sizes), n, n):
+        raise ValueError(
+            f"expected cost (B, n, n) and sizes (B,), found {tuple(cost.shape)} and {tuple(sizes.shape)}"
+        )
     check_solver(method, n)
     _require((sizes >= 0) & (sizes <= n), f"sizes must lie between 0 and n = {n}")
     valid = counting(n, cost.device) < sizes[:, None]
@@ -153,31 +141,17 @@ def _check_alignment(logits: Tensor, labels: Tensor, lengths: Tensor, method: st
     """Refuse what `align` cannot use, see there; returns n, the columns of labels without `<stop>`."""
     if method not in ALIGNMENTS:
         raise ValueError(f"unknown alignment {method!r}: expected one of {', '.join(ALIGNMENTS)}")
-    shapes = [tuple(x.shape) for x in (logits, labels, lengths)]
-    if [len(s) for s in shapes] != [3, 2, 1] or len({s[0] for s in shapes}) > 1 or not labels.shape[1]:
-        raise ValueError(f"expected logits (B, T, V), labels (B, T') and lengths (B,), found {shapes}")
     if logits.shape[1] < labels.shape[1]:
         raise ValueError(
             f"{labels.shape[1]} columns of labels (with <stop>) need as many steps, the logits have only "
             f"{logits.shape[1]}: run the decoder for at least labels.shape[1] steps"
         )
-    if not logits.is_floating_point() or {labels.dtype, lengths.dtype} != {torch.int64}:
-        raise ValueError(
-            "expected float logits and int64 labels and lengths, found "
-            f"{logits.dtype}, {labels.dtype} and {lengths.dtype}"
-        )
-    if not logits.device == labels.device == lengths.device:
-        raise ValueError(
-            f"logits are on {logits.device}, labels on {labels.device} and lengths on {lengths.device}: "
-            "move the batch to the device of the logits"
-        )
     n, stop = labels.shape[1] - 1, logits.shape[2] - 1
     check_solver(solver, n)
     # (B, T'); the last column cannot hold a label, whatever `lengths` says.
     valid = counting(n + 1, labels.device, last=torch.iinfo(torch.int64).max) < lengths[:, None]
-    _require(
-        (labels < stop) == valid, f"a row of labels must be `lengths` ids below <stop> = {stop}, then <stop>"
-    )
+    rule = f"a row of labels must be `lengths` ids below <stop> = {stop}, then <stop>"
+    _require((labels < stop) == valid, rule)
     if not labels.is_cuda:  # there, gather itself stops such labels, and such lengths act like 0 or n
         _require(labels == labels.clamp(0, stop), f"labels must lie between 0 and <stop> = {stop}")
         _require(lengths == lengths.clamp(0, n), f"lengths must lie between 0 and {n}")
@@ -196,14 +170,11 @@ def _require(fine: Tensor, message: str) -> None:
 
 def _require_finite(values: Tensor, what: str) -> None:
     """Refuse NaN and infinity in `values` (B, ...)."""
-    if values.numel() == 0:
-        return
-    message = f"{what} must be finite, NaN or infinity found"
-    finite = values.abs().amax() < math.inf  # amax of a NaN is NaN
-    if finite.is_cuda:
-        torch._assert_async(finite, message)
-    elif not finite:
-        _require(values.isfinite(), message)
+    if values.numel():
+        # amax of a NaN is NaN: one pass over the values where all is well.
+        every = (values.abs().amax() < math.inf).expand(len(values))
+        fine = every if values.is_cuda or every.all() else values.isfinite()
+        _require(fine, f"{what} must be finite, NaN or infinity found")
 
 
 SOLVERS = ("auto", "permutations", "subsets", "scipy")
@@ -218,11 +189,7 @@ LAYER_NUMBERS = 2**26
 
 
 def solve(score: Tensor, valid: Tensor, method: str) -> Tensor:
-    """The assignment of every sample's leading block with the largest sum of its scores, exactly.
-
-    score: (B, n, n) float; -inf forbids a pair (a complete assignment must remain). valid: (B, n) bool, the block.
-    method: as in `alignment.assign`. Returns (B, n) int64, the column of each row.
-    """
+    """`assign` by the largest sum of scores (B, n, n), -inf where a pair is forbidden; valid: (B, n) bool, the block."""
     n, device = score.shape[1], score.device
     if n < 2 or len(score) == 0:
         return counting(n, device).repeat(len(score), 1)
@@ -312,8 +279,8 @@ def own_column(n: int, device: torch.device) -> Tensor:
 
 @functools.cache
 def _permutation_tables(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(n!, n): all permutations in the order of the dictionary; (n! * n,): the entries of a flattened (n, n)
-    matrix that each adds up."""
+    """(n!, n): all permutations in the order of the dictionary; (n! * n,): the entries of a flattened (n, n) matrix
+    that each adds up."""
     permutations = torch.tensor(list(itertools.permutations(range(n))))
     entries = (permutations + n * torch.arange(n)).flatten()
     return permutations.to(device, non_blocking=True), entries.to(device, non_blocking=True)
@@ -321,8 +288,8 @@ def _permutation_tables(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 @functools.cache
 def _subset_tables(n: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """For k = 1..n, for every set of k columns and each of its members in turn: the member (sets * k,), and
-    the place in the layer before of the set without it (sets * k,)."""
+    """For k = 1..n, for every set of k columns and each of its members in turn: the member (sets * k,), and the place
+    of the set without it in the layer before (sets * k,)."""
     sets = np.arange(2**n)
     member = (sets[:, None] >> np.arange(n)) & 1 == 1  # (2^n, n)
     count = member.sum(1)

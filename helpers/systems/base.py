@@ -13,16 +13,11 @@ from helpers.decoders.search import Decoded
 
 @dataclass(frozen=True)
 class Prediction:
-    """The labels of B images.
+    """The labels of B images."""
 
-    predicted: (B, C) bool, the set of labels.
-    scores:    (B, C) float32 in 0..1, or None for systems that name labels without scoring all of them.
-    decoded:   the label sequence, or None for systems without one.
-    """
-
-    predicted: Tensor
-    scores: Tensor | None = None
-    decoded: Decoded | None = None
+    predicted: Tensor  # (B, C) bool, the set of labels
+    scores: Tensor | None = None  # (B, C) float32 in 0..1, of systems that score all labels
+    decoded: Decoded | None = None  # of systems that name a label sequence
 
 
 class System(nn.Module):

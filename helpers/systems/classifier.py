@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ class ScoringSystem(System):
     loss: of `CLASSIFICATION_LOSSES`. "lsep" only ranks the labels of an image: its scores need chosen thresholds.
     thresholds: "global" (one value for all labels), "mcc" (one per label) or "top<k>" (the k best labels of every
         image); `calibrate` chooses the values on validation. Until then the threshold is 0.5.
-    detach_focus: no gradient through the focusing weights of loss="asymmetric", as in the code of its authors.
+    detach_focus: of the asymmetric loss.
     """
 
     select = "mAP"
@@ -48,15 +49,11 @@ class ScoringSystem(System):
         detach_focus: bool = False,
     ) -> None:
         super().__init__(vocabulary, encoder)
-        if loss not in CLASSIFICATION_LOSSES:
-            raise ValueError(f"there is no loss {loss!r}; choose one of {sorted(CLASSIFICATION_LOSSES)}")
-        if detach_focus and loss != "asymmetric":
-            raise ValueError(f"detach_focus is of loss='asymmetric', and the loss is {loss!r}: leave it out")
         self.use_thresholds(thresholds)
         self.network = network
         self.objective = CLASSIFICATION_LOSSES[loss]
         if detach_focus:
-            self.objective = partial(asymmetric_loss, detach_focus=True)
+            self.objective = partial(self.objective, detach_focus=True)
         self.register_buffer("thresholds", torch.full((len(vocabulary),), 0.5))
 
     def use_thresholds(self, rule: str) -> None:
@@ -90,7 +87,7 @@ class Classifier(ScoringSystem):
     """CNN with a head that scores every label on its own: the baseline.
 
     hidden_size: units of a hidden layer (batch-norm, linear, ReLU) before the linear scores; 0 for none.
-    Other arguments: those of `ScoringSystem`.
+    Other options: those of `ScoringSystem`.
     """
 
     def __init__(
@@ -98,16 +95,11 @@ class Classifier(ScoringSystem):
         vocabulary: Vocabulary,
         feature_size: int,
         *,
-        encoder: nn.Module | None = None,
-        loss: str = "bce",
-        thresholds: str = "global",
-        detach_focus: bool = False,
         hidden_size: int = 0,
         dropout: float = 0.3,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            vocabulary, encoder=encoder, loss=loss, thresholds=thresholds, detach_focus=detach_focus
-        )
+        super().__init__(vocabulary, **options)
         layers: list[nn.Module] = []
         if hidden_size:
             layers = [

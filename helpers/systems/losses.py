@@ -1,8 +1,7 @@
 """Objectives: cross-entropy over a label sequence, and losses over C independent labels.
 
-All of them compute in float32 (float64 if that is what they get): half precision rounds
-probabilities near 1 to 1, whose logarithm of the complement is -infinity. All take logits, because
-log(sigmoid(x)) in one step stays finite where the two steps do not.
+All of them compute in float32 (float64 if that is what they get): half precision rounds probabilities near 1 to 1,
+and log(1 - 1) is -infinity. All take logits, because log(sigmoid(x)) in one step stays finite.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-REDUCTIONS = ("mean", "sum")
 IGNORE = -100
 
 
@@ -20,25 +18,19 @@ def sequence_cross_entropy(
 ) -> Tensor:
     """Cross-entropy of a label sequence and its `<stop>`, a scalar.
 
-    logits:  (B, T, V) float; targets: (B, T) int64; lengths: (B,) int64, labels without `<stop>`.
-    Only the first lengths + 1 steps of an image count, its labels and one `<stop>`; an image
-    without labels counts its `<stop>`. "mean" is over all these steps of the batch, so an image
-    weighs by its number of labels; "sum" is for dividing by the steps of a larger batch.
+    logits: (B, T, V) float; targets: (B, T) int64; lengths: (B,) int64, labels without `<stop>`.
+    Only the first lengths + 1 steps of an image count, its labels and one `<stop>`. "mean" is over all these steps of
+    the batch, so an image weighs by its number of labels; "sum" is for dividing by the steps of a larger batch.
     label_smoothing: share of the target spread over all V outputs; needs finite logits.
 
-    Raises ValueError for shapes or dtypes that do not fit, and for a sequence that does not fit
-    into T steps with its `<stop>` (only checked on the CPU: the check would make a GPU wait).
+    Raises ValueError for shapes that do not fit, and for a sequence that does not fit into T steps with its `<stop>`
+    (only checked on the CPU: the check would make a GPU wait).
     """
-    _check_reduction(reduction)
-    if logits.ndim != 3 or not logits.numel():
-        raise ValueError(f"logits must be (B, T, V) and not empty, found {tuple(logits.shape)}")
     if targets.shape != logits.shape[:2] or lengths.shape != logits.shape[:1]:
         raise ValueError(
             f"logits {tuple(logits.shape)} need targets {tuple(logits.shape[:2])} and lengths "
             f"{tuple(logits.shape[:1])}, found {tuple(targets.shape)} and {tuple(lengths.shape)}"
         )
-    if targets.dtype != torch.int64 or lengths.dtype != torch.int64:
-        raise ValueError(f"targets and lengths must be int64, found {targets.dtype} and {lengths.dtype}")
     steps = logits.shape[1]
     if lengths.device.type == "cpu" and not 0 <= int(lengths.min()) <= int(lengths.max()) < steps:
         raise ValueError(
@@ -71,19 +63,13 @@ def asymmetric_loss(
     -y (1-p)^gamma_positive log p - (1-y) p_m^gamma_negative log(1 - p_m).
     Ridnik et al., Asymmetric Loss for Multi-Label Classification, ICCV 2021, equations 4 to 7.
 
-    logits: (B, C) float; multi_hot: (B, C) 0/1, bool or float.
+    logits: (B, C) float; multi_hot: (B, C) 0/1, bool or float. Raises ValueError for shapes that do not fit.
     gamma_positive, gamma_negative: focusing, >= 0; both 0 with clip=0 is binary cross-entropy.
     clip: probability margin in 0..1 below which a negative costs nothing.
     reduction: "mean" over B·C entries, or "sum" as in the paper. LCNet uses 10000 times the mean.
     detach_focus: no gradient through the two focusing weights, as in the authors' and LCNet's code.
-    Raises ValueError for shapes that do not fit or options out of range.
     """
-    logits, target = _check_pair(logits, multi_hot, reduction)
-    if gamma_positive < 0 or gamma_negative < 0 or not 0 <= clip < 1:
-        raise ValueError(
-            "gamma_positive and gamma_negative must be >= 0 and clip in [0, 1), found "
-            f"{gamma_positive}, {gamma_negative}, {clip}"
-        )
+    logits, target = _pair(logits, multi_hot)
     log_p, log_q = F.logsigmoid(logits), F.logsigmoid(-logits)  # q = 1 - p
     log_q_m = log_q
     if clip:
@@ -96,62 +82,46 @@ def asymmetric_loss(
         if clip and gamma_negative:
             # Where p <= clip the whole term is 0 (its logarithm is), so the floor changes nothing.
             negative_focus = (torch.sigmoid(logits) - clip).clamp(min=1e-12).pow(gamma_negative)
-    return _reduce(-(target * positive_focus * log_p + (1 - target) * negative_focus * log_q_m), reduction)
+    values = -(target * positive_focus * log_p + (1 - target) * negative_focus * log_q_m)
+    return values.mean() if reduction == "mean" else values.sum()
 
 
-def focal_loss(logits: Tensor, multi_hot: Tensor, *, gamma: float = 3.0, reduction: str = "mean") -> Tensor:
+def focal_loss(logits: Tensor, multi_hot: Tensor, *, gamma: float = 3.0) -> Tensor:
     """Focal loss, a scalar: entries that are already right count less.
 
-    The asymmetric loss with the same focusing on both sides and no margin. Lin et al., Focal Loss
-    for Dense Object Detection, ICCV 2017, equation 4, where gamma is 2; the Corel-5k baselines of
-    the literature use 3. Shapes, reduction and errors as in `asymmetric_loss`.
+    The asymmetric loss with the same focusing on both sides and no margin. Lin et al., Focal Loss for Dense Object
+    Detection, ICCV 2017, equation 4, where gamma is 2; the Corel-5k baselines of the literature use 3.
     """
-    return asymmetric_loss(
-        logits, multi_hot, gamma_positive=gamma, gamma_negative=gamma, clip=0.0, reduction=reduction
-    )
+    return asymmetric_loss(logits, multi_hot, gamma_positive=gamma, gamma_negative=gamma, clip=0.0)
 
 
-def lsep_loss(logits: Tensor, multi_hot: Tensor, *, reduction: str = "mean") -> Tensor:
-    """Log-sum-exp pairwise loss, a scalar: every true label should score above every other one.
+def lsep_loss(logits: Tensor, multi_hot: Tensor) -> Tensor:
+    """Log-sum-exp pairwise loss, the mean over the images: every true label should score above every other one.
 
-    An image costs log(1 + sum over v not in Y, u in Y of exp(s_v - s_u)); 0 where it has no label or
-    all of them. Li, Song and Luo, Improving Pairwise Ranking for Multi-label Image Classification,
-    CVPR 2017. It only ranks: the scores need a threshold of their own.
-
-    logits: (B, C) float; multi_hot: (B, C) 0/1, bool or float. reduction: over the B images.
-    Raises ValueError for shapes that do not fit.
+    An image costs log(1 + sum over v not in Y, u in Y of exp(s_v - s_u)); 0 where it has no label or all of them. Li,
+    Song and Luo, Improving Pairwise Ranking for Multi-label Image Classification, CVPR 2017. It only ranks: the scores
+    need a threshold of their own. Arguments and errors as in `asymmetric_loss`.
     """
-    logits, target = _check_pair(logits, multi_hot, reduction)
+    logits, target = _pair(logits, multi_hot)
     positive = target > 0.5
     # The double sum of products is a product of two sums. A large finite number stands for -infinity,
     # which makes nan on the way back where an image has no label at all.
     nothing = torch.finfo(logits.dtype).min / 4
     others = logits.masked_fill(positive, nothing).logsumexp(dim=1)  # (B,)
     own = (-logits).masked_fill(~positive, nothing).logsumexp(dim=1)  # (B,)
-    return _reduce(torch.logaddexp(others + own, torch.zeros_like(own)), reduction)
+    return torch.logaddexp(others + own, torch.zeros_like(own)).mean()
 
 
 def _full_precision(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def _reduce(values: Tensor, reduction: str) -> Tensor:
-    return values.mean() if reduction == "mean" else values.sum()
-
-
-def _check_reduction(reduction: str) -> None:
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, found {reduction!r}")
-
-
-def _check_pair(logits: Tensor, multi_hot: Tensor, reduction: str) -> tuple[Tensor, Tensor]:
-    _check_reduction(reduction)
+def _pair(logits: Tensor, multi_hot: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in full precision. Broadcasting would hide shapes that do not fit."""
     if logits.ndim != 2 or not logits.numel() or logits.shape != multi_hot.shape:
         raise ValueError(
             f"logits and multi_hot must both be (B, C) and not empty, found {tuple(logits.shape)} "
             f"and {tuple(multi_hot.shape)}"
         )
-    if not logits.is_floating_point():
-        raise ValueError(f"logits must be floating point, found {logits.dtype}")
     logits = _full_precision(logits)
     return logits, multi_hot.to(logits)

@@ -31,12 +31,13 @@ SHARE = Rule("a number at least 0 and below 1", lambda value: 0 <= value < 1)
 SHARE_OR_ALL = Rule("a number at least 0 and at most 1", lambda value: 0 <= value <= 1)
 POSITIVE = Rule("a number above 0", lambda value: 0 < value < inf)
 NOT_NEGATIVE = Rule("a number at least 0", lambda value: 0 <= value < inf)
-THRESHOLDS = Rule(
-    "'global', 'mcc' or 'top3' (any number from 1)",
-    lambda rule: (
-        rule in ("global", "mcc") or (rule[:3] == "top" and rule[3:].isdecimal() and int(rule[3:]) > 0)
-    ),
-)
+
+
+def _is_threshold_rule(rule: str) -> bool:
+    return rule in ("global", "mcc") or (rule[:3] == "top" and rule[3:].isdecimal() and int(rule[3:]) > 0)
+
+
+THRESHOLDS = Rule("'global', 'mcc' or 'top3' (any number from 1)", _is_threshold_rule)
 
 
 def option(
@@ -47,14 +48,14 @@ def option(
     flag: str | None = None,
     basic: bool = False,
     metavar: str | None = None,
+    needs: tuple[str, str] | None = None,
 ) -> Any:
-    """A field of an `Options` class.
+    """A field of an `Options` class. A default of ... must be given.
 
     flag: on the command line, where it is not the name of the field; "" for none (with a metavar: its words need no
-    flag). basic: in the short help.
-    A default of ... must be given.
+    flag). basic: in the short help. needs: another option and the value without which this one means nothing.
     """
-    metadata = {"help": help, "rule": rule, "flag": flag, "basic": basic, "metavar": metavar}
+    metadata = {"help": help, "rule": rule, "flag": flag, "basic": basic, "metavar": metavar, "needs": needs}
     return field(metadata=metadata) if default is ... else field(default=default, metadata=metadata)
 
 
@@ -85,6 +86,11 @@ class Options:
             value, rule = getattr(self, spec.name), spec.about["rule"]
             if value is not None and rule is not None and not rule.holds(value):
                 raise ValueError(f"{spec.name} is {value!r}; it must be {rule.text}")
+            other, wanted = spec.about["needs"] or (None, None)
+            if other and value != spec.default and (found := getattr(self, other)) != wanted:
+                raise ValueError(
+                    f"{spec.name} is of {other}={wanted!r}, and {other} is {found!r}: leave it out"
+                )
 
     @classmethod
     def specs(cls) -> list[Spec]:
@@ -153,7 +159,7 @@ class DecoderOptions(SystemOptions):
     hidden_size: int = option(512, "units of the LSTM", COUNT, flag="--hidden", basic=True)
     embedding_size: int = option(300, "size of the embedding", COUNT, flag="--embedding", basic=True)
     glove: Path | None = option(
-        None, "word vectors for the embedding, a text file", metavar="FILE", basic=True
+        None, "text file of word vectors for the embedding", metavar="FILE", basic=True
     )
     standardize: bool = option(True, "give the image features mean 0 and variance 1")
     feature_dropout: float = option(0.5, "on the image feature", SHARE)
@@ -189,21 +195,17 @@ class AttendingOptions(DecoderOptions):
     attention_size: int = option(512, "units of the attention", COUNT, basic=True)
     attention_dropout: float = option(0.3, "on the grid it looks at", SHARE)
     attention_dropout_per: str = option(
-        "sequence", "before: one mask for all steps, or one for every step", one_of("sequence", "step")
+        "sequence", "before: masks per sequence or step", one_of("sequence", "step"), needs=("look", "before")
     )
     attention_penalty: float = option(0.0, "asks it to look everywhere once", NOT_NEGATIVE)
-    learn_cell: bool = option(False, "before: the first memory cell comes from the image too, in place of 0")
+    learn_cell: bool = option(
+        False, "before: the first memory cell comes from the image too, not 0", needs=("look", "before")
+    )
 
     @property
     def sentinel(self) -> bool:
         """Of `AdaptiveAttentionLSTM`."""
         return self.look == "sentinel"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, usual in (("attention_dropout_per", "sequence"), ("learn_cell", False)):
-            if self.look != "before" and getattr(self, name) != usual:
-                raise ValueError(f"{name} is of look='before', and look is {self.look!r}: leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +213,7 @@ class OrderFreeOptions(LabelSequenceOptions):
     """The decoder reads its own outputs while it learns, and labels are assigned to its steps."""
 
     heading: ClassVar[str] = "order-free training"
+    method: ClassVar[str] = "mla"  # of `alignment.align`
     feed_stop: bool = option(True, "let it read a <stop> that comes too early, else its best label")
     mask_repeats: bool = option(False, "never let it read a label for a second time")
     teacher_forcing: float = option(
@@ -222,24 +225,18 @@ class OrderFreeOptions(LabelSequenceOptions):
     teacher_forcing_steps: int = found("the same in steps", 0, COUNT_OR_0)
     auxiliary_bce: float = option(0.0, "weight of a loss that scores every label", NOT_NEGATIVE)
 
-    @property
-    def method(self) -> str:
-        """Of `alignment.align`."""
-        return "mla"
-
 
 @dataclass(frozen=True, kw_only=True)
 class PlaOptions(OrderFreeOptions):
     """A label that is predicted stays where it was predicted."""
 
     released: bool = option(
-        False,
-        "PLA as its paper's code computes it, which leaves some labels where they were",
-        flag="--released-pla",
+        False, "PLA as its paper's code computes it: some labels stay where they were", flag="--released-pla"
     )
 
     @property
     def method(self) -> str:
+        """Of `alignment.align`."""
         return "pla_released" if self.released else "pla"
 
 
@@ -277,7 +274,7 @@ class CnnRnnOptions(LabelSequenceOptions):
     order: str = "frequent-first"
     beam_width: int = 5
     image_first: bool = option(
-        False, "the LSTM reads the image before the first label (HybridNet), instead of at every output"
+        False, "the LSTM reads the image before the first label, not at every output (HybridNet)"
     )
 
 
@@ -328,25 +325,18 @@ class AttentionCaptionerOptions(CaptionOptions, AttendingOptions):
 
 # --- a score for every label --------------------------------------------------------------------------------------
 
-LOSSES = one_of("bce", "focal", "asymmetric", "lsep")
-
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringOptions(SystemOptions):
     """Every label has a score, and thresholds make a set of them."""
 
-    loss: str = option("bce", "of the scores", LOSSES, basic=True)
+    loss: str = option("bce", "of the scores", one_of("bce", "focal", "asymmetric", "lsep"), basic=True)
     thresholds: str = option(
         "global", "global, mcc (one per label) or top3", THRESHOLDS, basic=True, metavar="RULE"
     )
-    detach_focus: bool = option(False, "asymmetric: no gradient through its weights, as in its authors' code")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.detach_focus and self.loss != "asymmetric":
-            raise ValueError(
-                f"detach_focus is of loss='asymmetric', and the loss is {self.loss!r}: leave it out"
-            )
+    detach_focus: bool = option(
+        False, "asymmetric: no gradient through its weights, as its authors do", needs=("loss", "asymmetric")
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -435,7 +425,7 @@ class LcnetOptions(LabelQueryOptions, LabelGraphOptions):
 
     graph: str = option(
         "learned",
-        "none, the prior as it is, or learned edges added",
+        "none, the prior, or learned edges added to it",
         one_of("none", "prior", "learned"),
         basic=True,
     )
@@ -449,7 +439,7 @@ class LcnetOptions(LabelQueryOptions, LabelGraphOptions):
         "queries", "what the graph network reads (vectors: GloVe)", one_of("queries", "vectors", "learned")
     )
     labels_first: bool = option(
-        False, "labels look at the image before it has heard of the graph, as in the released code"
+        False, "labels look before the image has heard of the graph, as in the released code"
     )
 
     def __post_init__(self) -> None:

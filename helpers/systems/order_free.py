@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from helpers.data.batches import Batch, Features
 from helpers.data.labels import Vocabulary
 from helpers.decoders.base import FREE, Decoder, most_probable, stack_attention, unroll
-from helpers.systems.alignment import ALIGNMENTS, align
+from helpers.systems.alignment import align
 from helpers.systems.sequence import SequenceSystem
 
 
@@ -25,10 +25,9 @@ def run_free(
     forced: Tensor | None = None,
     labels: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Let a decoder read its own most probable outputs, with gradient.
+    """Let a decoder read its own most probable outputs, with gradient through its state, not through the choice.
 
-    Nothing waits for the host, and no step is left out after a `<stop>`: training needs the scores of all of them.
-    No gradient passes through the choice of what is read next; it does pass through the decoder's state.
+    No step is left out after a `<stop>`: training needs the scores of all of them.
 
     features: of B images. steps: T >= 1.
     feed_stop: a `<stop>` that scores highest is read next like any label (as in the published code); otherwise the
@@ -37,8 +36,6 @@ def run_free(
     forced: (B,) bool, images that read the true labels instead; labels: (B, T') int64, T' <= T, what they read.
     Returns logits (B, T, V), attention (B, T, L) or None, and what was read, (B, T) int64, `<start>` first.
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; a decoder needs at least one")
     truth = None
     if forced is not None:
         # (B, T'), then `<stop>`, the last column, again and again up to (B, T).
@@ -66,12 +63,10 @@ class OrderFreeSystem(SequenceSystem):
         label, so it runs max_labels + 2 steps, as its code does; the others run as many as the batch needs.
     feed_stop, mask_repeats: what is read next in training, see `run_free`. Prediction does not repeat labels anyway.
     teacher_forcing: share of the images, drawn anew at every training step, that read their labels in the order of
-        the batch and are to say them in that order. It falls linearly from this value to 0 over the first
-        `teacher_forcing_steps` training steps. The steps are counted in the buffer `steps_taken`, which is part of
-        the state, and the draw comes from torch's generator, which `fit` seeds in every epoch: so a resumed run
-        mixes as the uninterrupted one did. In eval mode there is no mixing.
-    auxiliary_bce: weight of the binary cross-entropy (mean over images and labels) of a linear head on the pooled
-        feature, of size `feature_size`; 0 for no head. It teaches the encoder, so it does little with a frozen one.
+        the batch and are to say them in that order. It falls linearly to 0 over the first `teacher_forcing_steps`
+        training steps. They are counted in a buffer, so a resumed run mixes as the uninterrupted one did.
+    auxiliary_bce: weight of the binary cross-entropy of a linear head on the pooled feature, of size `feature_size`; 0
+        for no head. It teaches the encoder, so it does little with a frozen one.
     Other arguments: those of `SequenceSystem`.
     """
 
@@ -80,29 +75,20 @@ class OrderFreeSystem(SequenceSystem):
         vocabulary: Vocabulary,
         decoder: Decoder,
         *,
+        feature_size: int = 0,
         method: str = "mla",
         feed_stop: bool = True,
         mask_repeats: bool = False,
         teacher_forcing: float = 0.0,
         teacher_forcing_steps: int = 0,
         auxiliary_bce: float = 0.0,
-        feature_size: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(vocabulary, decoder, **options)
-        if method not in ALIGNMENTS:
-            raise ValueError(f"there is no alignment {method!r}; choose one of {', '.join(ALIGNMENTS)}")
-        if not 0 <= teacher_forcing <= 1:
-            raise ValueError(f"teacher_forcing is {teacher_forcing}; it is a share and must be in 0..1")
         if (teacher_forcing > 0) != (teacher_forcing_steps > 0):
             raise ValueError(
                 f"teacher_forcing is {teacher_forcing} over teacher_forcing_steps = {teacher_forcing_steps} steps: "
                 "give both, or neither"
-            )
-        if auxiliary_bce < 0 or (auxiliary_bce and feature_size is None):
-            raise ValueError(
-                f"auxiliary_bce is {auxiliary_bce} and feature_size {feature_size}: the weight must be at least 0, "
-                "and the head needs the size of the pooled feature"
             )
         self.method = method
         self.feed_stop = feed_stop
@@ -119,14 +105,9 @@ class OrderFreeSystem(SequenceSystem):
         forced = self._forced(batch)
         most = batch.labels.shape[1]
         steps = max(most, self.max_labels + 2) if self.method == "pla_released" else most
+        reads = {"feed_stop": self.feed_stop, "mask_repeats": self.mask_repeats}
         logits, attention, _ = run_free(
-            self.decoder,
-            features,
-            steps=steps,
-            feed_stop=self.feed_stop,
-            mask_repeats=self.mask_repeats,
-            forced=forced,
-            labels=batch.labels,
+            self.decoder, features, steps=steps, forced=forced, labels=batch.labels, **reads
         )
         targets = align(logits, batch.labels, batch.lengths, self.method)
         if forced is not None:

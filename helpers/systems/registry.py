@@ -30,28 +30,26 @@ class Entry(NamedTuple):
 
     options: type[SystemOptions]
     system: type[System]
-    network: type[nn.Module] | None = None
+    network: type[nn.Module] | None
 
 
-SYSTEMS = {
-    name: Entry(OPTIONS[name], *classes)
-    for name, classes in {
-        "bce": (Classifier,),
-        "ria": (SequenceSystem, LabelLSTM),
-        "cnn_rnn": (SequenceSystem, JointEmbedding),
-        "sr_cnn_rnn": (SemanticRegularisation, LabelLSTM),
-        "attention": (SequenceSystem, AdaptiveAttentionLSTM),
-        "attention_mla": (OrderFreeSystem, AdaptiveAttentionLSTM),
-        "attention_pla": (OrderFreeSystem, AdaptiveAttentionLSTM),
-        "ria_mla": (OrderFreeSystem, LabelLSTM),
-        "ria_pla": (OrderFreeSystem, LabelLSTM),
-        "lcnet": (ScoringSystem, LabelDecoder),
-        "query2label": (ScoringSystem, LabelDecoder),
-        "ml_gcn": (ScoringSystem, GraphClassifier),
-        "captioner": (Captioner, LabelLSTM),
-        "attention_captioner": (Captioner, AdaptiveAttentionLSTM),
-    }.items()
+CLASSES = {
+    "bce": (Classifier, None),
+    "ria": (SequenceSystem, LabelLSTM),
+    "cnn_rnn": (SequenceSystem, JointEmbedding),
+    "sr_cnn_rnn": (SemanticRegularisation, LabelLSTM),
+    "attention": (SequenceSystem, AdaptiveAttentionLSTM),
+    "attention_mla": (OrderFreeSystem, AdaptiveAttentionLSTM),
+    "attention_pla": (OrderFreeSystem, AdaptiveAttentionLSTM),
+    "ria_mla": (OrderFreeSystem, LabelLSTM),
+    "ria_pla": (OrderFreeSystem, LabelLSTM),
+    "lcnet": (ScoringSystem, LabelDecoder),
+    "query2label": (ScoringSystem, LabelDecoder),
+    "ml_gcn": (ScoringSystem, GraphClassifier),
+    "captioner": (Captioner, LabelLSTM),
+    "attention_captioner": (Captioner, AdaptiveAttentionLSTM),
 }
+SYSTEMS = {name: Entry(OPTIONS[name], *classes) for name, classes in CLASSES.items()}
 
 
 def build(
@@ -69,7 +67,6 @@ def build(
 
     options: of the system's own class; `more` replaces single ones by name. encoder: None where every batch brings
     its features. vectors: of words, (C + 2, E) for a decoder, (C, E) for a label graph. edges: (C, C), of a label graph.
-
     Raises ValueError for an unknown name or an impossible value, TypeError for an option that the system lacks.
     """
     cls = known(name)
@@ -77,14 +74,8 @@ def build(
     _, system, network = SYSTEMS[name]
     if network is AdaptiveAttentionLSTM and options.look == "before":
         network = AttentionLSTM
-    given = {
-        "vocabulary": vocabulary,
-        "num_labels": len(vocabulary),
-        "feature_size": feature_size,
-        "encoder": encoder,
-        "vectors": vectors,
-        "edges": edges,
-    }
+    given = {"vocabulary": vocabulary, "num_labels": len(vocabulary), "feature_size": feature_size}
+    given |= {"encoder": encoder, "vectors": vectors, "edges": edges}
     if network is not None:
         # SR-CNN-RNN's decoder reads a probability per label in place of the image.
         size = len(vocabulary) if system is SemanticRegularisation else feature_size
@@ -103,13 +94,9 @@ def build(
 
 def _make(kind: type[nn.Module], options: SystemOptions, given: dict[str, Any]) -> Any:
     """An object of a class, each parameter of its constructor being what is given, or the option of that name."""
-    values = {}
-    for parameter in parameters(kind):
-        if parameter in given:
-            values[parameter] = given[parameter]
-        elif hasattr(options, parameter):
-            values[parameter] = getattr(options, parameter)
-    return kind(**values)
+    names = parameters(kind)
+    own = {name: getattr(options, name) for name in names if hasattr(options, name)}
+    return kind(**own | {name: given[name] for name in names if name in given})
 
 
 def parameters(kind: type) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,19 +14,40 @@ from helpers.data.labels import Vocabulary, decoder_inputs, to_multi_hot
 from helpers.decoders.attention import doubly_stochastic_penalty
 from helpers.decoders.base import Decoder
 from helpers.decoders.beam import beam
-from helpers.decoders.search import greedy
+from helpers.decoders.search import Decoded, greedy, sample
 from helpers.systems.base import Prediction, System
 from helpers.systems.losses import sequence_cross_entropy
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a sequence is found: greedily, by beam search, or drawn.
+
+    beam: sequences kept, 1 is greedy. length_penalty: of `beam.beam`; 0 prefers short sequences, 1 does not.
+    temperature: above 0 draws instead (`search.sample`), with generator; it goes with beam=1.
+    """
+
+    beam: int = 1
+    length_penalty: float = 0.0
+    temperature: float = 0.0
+    generator: torch.Generator | None = None
+
+    def __post_init__(self) -> None:
+        if self.beam < 1 or self.temperature < 0:
+            raise ValueError(
+                f"beam is {self.beam} and temperature {self.temperature}; expected at least 1 and at least 0"
+            )
+        if self.beam > 1 and self.temperature:
+            raise ValueError("a beam searches and a temperature draws: give one of both")
 
 
 class SequenceSystem(System):
     """A decoder trained by teacher forcing on labels in a fixed order.
 
-    It is decoded greedily, unless `search_with` says otherwise.
-
     max_labels: labels named at most; one more step is for `<stop>`.
     prepare: applied to the features before the decoder sees them, for instance `Standardize`.
     attention_penalty: weight of `attention.doubly_stochastic_penalty`, for decoders that attend.
+    `decoding` says how `predict` finds the labels, greedily at first; it may be set at any time.
     """
 
     def __init__(
@@ -71,36 +92,49 @@ class SequenceSystem(System):
         return loss
 
     def search_with(self, *, beam_width: int = 1, top_k: int | None = None) -> None:
-        """Choose how labels are searched for: greedily or with a beam; top_k: exactly so many labels per image.
+        """Search greedily or with a beam; top_k: name exactly so many labels per image.
 
         With top_k, `<stop>` cannot be named: the labels are those of the best path of this length (the tables of
         Wang et al., CVPR 2016, have the top 3).
         """
-        if beam_width < 1:
-            raise ValueError(f"beam_width is {beam_width}; it must be at least 1, which is greedy search")
         if top_k is not None and not 1 <= top_k <= len(self.vocabulary):
             raise ValueError(
                 f"top_k is {top_k}; it must be in 1..{len(self.vocabulary)}, the number of labels"
             )
-        self.beam_width, self.top_k = beam_width, top_k
+        self.decoding, self.top_k = Decoding(beam=beam_width), top_k
+
+    @property
+    def beam_width(self) -> int:
+        """Sequences that the search keeps; 1 is greedy."""
+        return self.decoding.beam
+
+    def limits(self) -> dict[str, Any]:
+        """What every search of this system obeys."""
+        return {"max_steps": self.top_k or self.max_labels + 1, "min_labels": self.top_k or 0}
+
+    def decode(self, features: Features) -> Decoded:
+        """The label sequences of B images, from their features."""
+        how, seen, limits = self.decoding, self.decoder_features(features), self.limits()
+        if how.beam > 1:
+            options = {"width": how.beam, "length_penalty": how.length_penalty, "only_best": True}
+            return beam(self.decoder, seen, **options, **limits).best()
+        if how.temperature:
+            return sample(self.decoder, seen, temperature=how.temperature, generator=how.generator, **limits)
+        return greedy(self.decoder, seen, **limits)
 
     def predict(self, features: Features) -> Prediction:
-        seen, limits = self.decoder_features(features), self._limits()
-        if self.beam_width == 1:
-            decoded = greedy(self.decoder, seen, **limits)
-        else:
-            decoded = beam(self.decoder, seen, width=self.beam_width, only_best=True, **limits).best()
+        """The label sequences in `decoded`; `predicted` (B, C) is the set of their labels."""
+        decoded = self.decode(features)
         return Prediction(to_multi_hot(decoded.tokens, len(self.vocabulary)).bool(), decoded=decoded)
 
     def unmasked_tokens(self, features: Features) -> Tensor | None:
         """(B, T) int64, `<stop>` from the first on: what the decoder says, greedily, where it may repeat labels.
 
-        The labels of an image are a set, so `predict` repeats none. This shows whether the decoder has learned that.
+        `predict` repeats no label of a set. This shows whether the decoder has learned that.
         """
-        return greedy(self.decoder, self.decoder_features(features), repeats=True, **self._limits()).tokens
-
-    def _limits(self) -> dict[str, int]:
-        return {"max_steps": self.top_k or self.max_labels + 1, "min_labels": self.top_k or 0}
+        return greedy(
+            self.decoder, self.decoder_features(features), **self.limits() | {"repeats": True}
+        ).tokens
 
 
 class SemanticRegularisation(SequenceSystem):
@@ -111,10 +145,9 @@ class SemanticRegularisation(SequenceSystem):
     Xiang, Hospedales, Yang and Sun, "Semantic Regularisation for Recurrent Image Annotation", CVPR 2017).
 
     decoder: built for feature_size C. feature_size: D of the pooled features I.
-    joint: the loss of the sequence trains the concepts too; otherwise its gradient stops at p, and CNN and LSTM learn
-        side by side.
-    pretrain_steps: for so many training steps the decoder starts from the true labels (0 or 1) in place of p, while
-        the concepts learn from their own loss; then both are joined. In eval mode it always starts from p.
+    joint: the loss of the sequence trains the concepts too; otherwise its gradient stops at p.
+    pretrain_steps: for so many training steps the decoder starts from the true labels (0 or 1) in place of p. In eval
+        mode it always starts from p.
     concept_dropout: before the concept layer. concept_weight: of the BCE. Other arguments: those of `SequenceSystem`.
     """
 
@@ -124,16 +157,13 @@ class SemanticRegularisation(SequenceSystem):
         decoder: Decoder,
         *,
         feature_size: int,
-        max_labels: int,
         joint: bool = False,
         pretrain_steps: int = 0,
         concept_dropout: float = 0.3,
         concept_weight: float = 1.0,
         **options: Any,
     ) -> None:
-        super().__init__(vocabulary, decoder, max_labels=max_labels, **options)
-        if pretrain_steps < 0:
-            raise ValueError(f"pretrain_steps is {pretrain_steps}; it must be 0 (none) or more")
+        super().__init__(vocabulary, decoder, **options)
         self.concepts = nn.Sequential(nn.Dropout(concept_dropout), nn.Linear(feature_size, len(vocabulary)))
         self.joint = joint
         self.pretrain_steps = pretrain_steps

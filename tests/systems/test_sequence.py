@@ -89,8 +89,3 @@ def test_it_predicts_with_concepts_and_all_searches() -> None:
     assert torch.equal(found.decoded.tokens, one.tokens)
     system.search_with(beam_width=4)
     assert (system.predict(batch.features).decoded.log_probability >= one.log_probability - 1e-5).all()
-
-
-def test_nonsense_is_refused() -> None:
-    with pytest.raises(ValueError, match="pretrain_steps is -1"):
-        make(pretrain_steps=-1)
