@@ -21,7 +21,7 @@ from helpers.data.batches import (
     ImageDataset,
     caption_loader,
     make_loader,
-)  # fmt: skip
+)
 from helpers.data.images import DataError, Preprocessing, eval_transform
 from helpers.data.labels import Vocabulary, pad_labels
 from helpers.data.records import AnnotatedImages, Box, Record

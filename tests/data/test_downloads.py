@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ class Server:
     files: dict[str, bytes] = field(default_factory=lambda: {"/file.bin": CONTENT})
     ranges: bool = True  # understands Range
     cut_after: list[int] = field(default_factory=list)  # bytes after which the next answers break off
-    always_cut_at: int | None = None  # every answer breaks off at this byte of the file
+    end: int = len(CONTENT)  # every answer breaks off at this byte of the file
     statuses: list[int] = field(default_factory=list)  # answer these first
     length: bool = True  # says how long the file is
     sent: int = 0
@@ -65,16 +66,14 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
                 return
             start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and server.ranges else 0
             self.send_response(206 if start else 200)
-            body = content[start:]
             if server.length:
-                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
+            body = content[start : max(start, server.end)]
             if server.cut_after:
                 body = body[: server.cut_after.pop(0)]
-            if server.always_cut_at is not None:
-                body = body[: max(0, server.always_cut_at - start)]
+            server.sent += len(body)  # before the client can look
             self.wfile.write(body)
-            server.sent += len(body)
 
     return Handler
 
@@ -173,16 +172,15 @@ def test_many_cuts_are_no_failure_while_each_brings_something(serve, path: Path)
 
 
 def test_a_run_that_failed_is_continued_by_the_next(serve, path: Path) -> None:
-    server = serve(always_cut_at=700_000)
+    server = serve(end=700_000)
     with pytest.raises(DownloadError, match="Run it again to continue at byte 6"):
         get(server, path)
     assert not path.exists()
     kept = path.with_name("file.bin.part").stat().st_size
     assert 700_000 - kept < PIECE
-    sent, server.always_cut_at = server.sent, None
+    server.sent, server.end = 0, len(CONTENT)
     get(server, path)
-    assert path.read_bytes() == CONTENT
-    assert server.sent - sent == len(CONTENT) - kept
+    assert path.read_bytes() == CONTENT and server.sent == len(CONTENT) - kept
 
 
 def test_a_server_without_range_starts_over(serve, path: Path) -> None:
@@ -191,18 +189,17 @@ def test_a_server_without_range_starts_over(serve, path: Path) -> None:
     get(server, path)
     assert path.read_bytes() == CONTENT
     assert server.asked == ["bytes=600000-"]  # one answer is enough: the whole file is in it
-    server = serve(ranges=False, always_cut_at=500_000)
+    server = serve(ranges=False, end=500_000)
     path.unlink()
     with pytest.raises(DownloadError, match="continue at byte"):
         get(server, path)
     assert len(server.asked) == 6  # the first, which got somewhere, and five in vain
 
 
-@pytest.mark.parametrize("checksum", [f"sha256:{'0' * 64}", f"md5:{'0' * 32}"])
-def test_a_wrong_checksum_leaves_nothing_behind(serve, path: Path, checksum: str) -> None:
+@pytest.mark.parametrize(("checksum", "found"), [(f"sha256:{'0' * 64}", SHA256), (f"md5:{'0' * 32}", MD5)])
+def test_a_wrong_checksum_leaves_nothing_behind(serve, path: Path, checksum: str, found: str) -> None:
     with pytest.raises(DownloadError) as caught:
         get(serve(), path, checksum)
-    found = {"sha256": SHA256, "md5": MD5}[checksum.split(":")[0]]
     assert all(word in str(caught.value) for word in (path.name, "1,000,000 bytes", checksum, found))
     assert list(path.parent.iterdir()) == []
 
@@ -221,10 +218,7 @@ def test_a_file_that_changed_between_two_runs_is_noticed_and_the_next_try_is_cle
     [
         ({"files": {}}, "404"),
         ({"statuses": [503] * 99}, "503"),
-        (
-            {"files": {"/file.bin": b"<html>Please log in</html>"}},
-            "26 bytes, expected 1,000,000: a login page",
-        ),
+        ({"files": {"/file.bin": b"<html>Log in</html>"}}, "19 bytes, expected 1,000,000: a login page"),
     ],
 )
 def test_a_server_that_refuses(serve, path: Path, options: dict, message: str) -> None:
@@ -251,11 +245,12 @@ def test_no_network_and_a_silent_server(path: Path, monkeypatch: pytest.MonkeyPa
     assert isinstance(caught.value, DataError)
 
 
-def test_no_room(serve, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Usage:
-        free = 500_000
+def room(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
 
-    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda _: Usage)
+
+def test_no_room(serve, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room(monkeypatch, 500_000)
     with pytest.raises(DownloadError, match="Make room"):
         get(serve(), path)
     left_over(path, CONTENT[:600_000])  # the rest has room enough
@@ -278,12 +273,10 @@ def toy(serve, monkeypatch: pytest.MonkeyPatch) -> Server:
     """A data set of two archives on the local server, known as "toy"; the second has moved to its second address."""
     one, two = zipped(images__a=b"a", images__b=b"b"), zipped(images__c=b"c", labels=b"abc")
     server = serve(files={"/one.zip": one, "/two.zip": two})
+    sums = f"sha256:{hashlib.sha256(one).hexdigest()}", f"md5:{hashlib.md5(two).hexdigest()}"
     addresses = (f"{server.url}/missing/two.zip", f"{server.url}/two.zip")
-    toy = (
-        Source((f"{server.url}/one.zip",), len(one), f"sha256:{hashlib.sha256(one).hexdigest()}"),
-        Source(addresses, len(two), f"md5:{hashlib.md5(two).hexdigest()}"),
-    )
-    monkeypatch.setitem(SOURCES, "toy", toy)
+    sources = Source((f"{server.url}/one.zip",), len(one), sums[0]), Source(addresses, len(two), sums[1])
+    monkeypatch.setitem(SOURCES, "toy", sources)
     return server
 
 
@@ -412,10 +405,7 @@ def test_links_devices_and_pipes(tmp_path: Path, kind: bytes) -> None:
 
 
 def test_no_room_to_unpack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Usage:
-        free = 0
-
-    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda _: Usage)
+    room(monkeypatch, 0)
     with pytest.raises(DataError, match="Make room"):
         extract(make(tmp_path / "archive", "zip", "a"), tmp_path / "data", progress=False)
     assert content_of(tmp_path) == {"archive"}

@@ -24,7 +24,7 @@ from helpers.data.readers import (
     read_csv_folder,
     read_flickr8k,
     read_voc,
-)  # fmt: skip
+)
 from helpers.data.records import Box
 
 
