@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from annotation_files import LISTS, coco_splits, corel_splits, flickr, flickr_csv, own_rows, touch, voc_splits
 
 from helpers.data import downloads
 from helpers.data import load as module
@@ -15,74 +16,6 @@ from helpers.data.load import load
 from helpers.data.records import SPLITS, AnnotatedImages, Record
 from helpers.scenes.content import LABEL_KINDS, LABELS
 from helpers.scenes.write import write_scenes
-
-
-def touch(path: Path) -> None:
-    """A file; no image is opened here."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"not opened")
-
-
-def write_own(folder: Path, rows: dict[str, str], header: str = "file,labels") -> Path:
-    for name in rows:
-        touch(folder / name)
-    text = "".join(f"{name},{cells}\n" for name, cells in rows.items())
-    (folder / "labels.csv").write_text(f"{header}\n{text}", encoding="utf-8")
-    return folder
-
-
-def write_corel(folder: Path, train: int, test: int) -> Path:
-    labels = ["sky", "sea", "sun"]
-    for split, count in (("train", train), ("test", test)):
-        samples = []
-        for n in range(count):
-            samples.append({"image_name": f"{split}{n}.jpeg", "image_labels": labels[: n % 4]})
-            touch(folder / split / f"{split}{n}.jpeg")
-        (folder / f"{split}.json").write_text(json.dumps({"samples": samples, "labels": labels}))
-    return folder
-
-
-def write_coco(folder: Path, counts: dict[str, int], suffix: str = "2017", *, categories: int = 3) -> Path:
-    """Image n of a split has labels "label 0" to "label n % 3"; a fourth is in none."""
-    (folder / "annotations").mkdir(parents=True, exist_ok=True)
-    for split, count in counts.items():
-        images = [{"id": n, "file_name": f"{split}{n}.jpg"} for n in range(count)]
-        annotations = [
-            {"id": 10 * n + k, "image_id": n, "category_id": k, "iscrowd": 0, "bbox": [0, 0, 4, 4]}
-            for n in range(count)
-            for k in range(n % 3)
-        ]
-        named = [{"id": k, "name": f"label {k}"} for k in range(categories)]
-        content = {"images": images, "annotations": annotations, "categories": named}
-        (folder / "annotations" / f"instances_{split}{suffix}.json").write_text(json.dumps(content))
-        for image in images:
-            touch(folder / f"{split}{suffix}" / image["file_name"])
-    return folder
-
-
-def write_voc(folder: Path, counts: dict[str, int]) -> Path:
-    number = 0
-    for split, count in counts.items():
-        names = [f"{number + n:06}" for n in range(count)]
-        number += count
-        for path in ("ImageSets/Main", "Annotations"):
-            (folder / path).mkdir(parents=True, exist_ok=True)
-        (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names))
-        for name in names:
-            touch(folder / "JPEGImages" / f"{name}.jpg")
-            xml = "<annotation><object><name>dog</name></object></annotation>"
-            (folder / "Annotations" / f"{name}.xml").write_text(xml)
-    return folder
-
-
-def write_flickr(folder: Path, *, lists: bool) -> Path:
-    captions = [(f"{n}.jpg", f"A dog , number {k} .") for n in range(10) for k in range(5)]
-    for name, _ in captions:
-        touch(folder / "Images" / name)
-    (folder / "captions.txt").write_text("image,caption\n" + "".join(f'{n},"{c}"\n' for n, c in captions))
-    for name, own in {"train": range(6), "dev": (6, 7), "test": (8, 9)}.items() if lists else ():
-        (folder / f"Flickr_8k.{name}Images.txt").write_text("\n".join(f"{n}.jpg" for n in own))
-    return folder
 
 
 def names(records: tuple[Record, ...]) -> list[str]:
@@ -95,12 +28,12 @@ def sizes(data: AnnotatedImages) -> tuple[int, int, int]:
 
 def test_every_layout_has_the_same_interface(tmp_path: Path) -> None:
     sources = {
-        "own": write_own(tmp_path / "own", {f"{n}.png": "sky;sea" for n in range(20)}),
+        "own": own_rows(tmp_path / "own", {f"{n}.png": "sky;sea" for n in range(20)}),
         "csv": tmp_path / "own" / "labels.csv",
-        "corel": write_corel(tmp_path / "corel", 12, 5),
-        "coco": write_coco(tmp_path / "coco", {"train": 12, "val": 5}),
-        "voc": write_voc(tmp_path / "VOCdevkit" / "VOC2007", {"train": 3, "val": 2, "test": 4}).parent,
-        "flickr": write_flickr(tmp_path / "flickr", lists=True),
+        "corel": corel_splits(tmp_path / "corel", 12, 5),
+        "coco": coco_splits(tmp_path / "coco", {"train": 12, "val": 5}),
+        "voc": voc_splits(tmp_path / "VOCdevkit" / "VOC2007", {"train": 3, "val": 2, "test": 4}).parent,
+        "flickr": flickr_csv(tmp_path / "flickr", lists=LISTS),
     }
     for name, path in sources.items():
         for given in (path, str(path)):
@@ -116,10 +49,10 @@ def test_every_layout_has_the_same_interface(tmp_path: Path) -> None:
 
 
 def test_flickr(tmp_path: Path) -> None:
-    data = load("flickr8k", write_flickr(tmp_path / "a", lists=True))
-    assert sizes(data) == (6, 2, 2) and names(data.val) == ["6.jpg", "7.jpg"]
+    data = load("flickr8k", flickr(tmp_path / "a"))
+    assert sizes(data) == (6, 2, 2) and tuple(names(data.val)) == LISTS["val"]
     assert data.vocabulary == Vocabulary.none() and data.notes == ()
-    split = load("flickr8k", write_flickr(tmp_path / "b", lists=False))
+    split = load("flickr8k", flickr_csv(tmp_path / "b"))
     assert sum(sizes(split)) == 10 and all(sizes(split))
     assert any("hash" in note for note in split.notes)
     assert all(len(r.captions) == 5 for name in SPLITS for r in split.split(name))
@@ -128,16 +61,16 @@ def test_flickr(tmp_path: Path) -> None:
 
 
 def test_named_sets_are_found_in_or_below_the_folder(tmp_path: Path) -> None:
-    write_corel(tmp_path / "corel5k", 12, 5)
+    corel_splits(tmp_path / "corel5k", 12, 5)
     assert load("corel5k", tmp_path) == load("corel5k", str(tmp_path / "corel5k"))
-    write_voc(tmp_path / "voc" / "VOCdevkit" / "VOC2007", {"train": 3, "val": 2, "test": 4})
+    voc_splits(tmp_path / "voc" / "VOCdevkit" / "VOC2007", {"train": 3, "val": 2, "test": 4})
     for folder in ("voc", "voc/VOCdevkit", "voc/VOCdevkit/VOC2007"):
         assert sizes(load("voc2007", tmp_path / folder)) == (3, 2, 4)
     assert load("voc2007", tmp_path / "voc").name == "voc2007"
 
 
 def test_corel_val_is_carved_from_train_only(tmp_path: Path) -> None:
-    folder = write_corel(tmp_path, 30, 7)
+    folder = corel_splits(tmp_path, 30, 7)
     data = load("corel5k", folder)
     assert sizes(data) == (24, 6, 7)
     official = [f"train{n}.jpeg" for n in range(30)]
@@ -150,7 +83,7 @@ def test_corel_val_is_carved_from_train_only(tmp_path: Path) -> None:
 
 def test_carving_is_a_hash_of_names_and_spares_the_last_image_of_a_label(tmp_path: Path) -> None:
     rows = {f"{n}.png": f"common;only {n},train" if n == 3 else "common,train" for n in range(40)}
-    data = load(write_own(tmp_path, {**rows, "t.png": "common,test"}, "file,labels,split"))
+    data = load(own_rows(tmp_path, {**rows, "t.png": "common,test"}, "file,labels,split"))
     # Written out here once more: the validation images of a data set must never change.
     ranked = sorted(rows, key=lambda name: hashlib.sha256(f"0:{name}".encode()).digest())
     assert set(names(data.val)) == set([name for name in ranked if name != "3.png"][:4])
@@ -162,18 +95,18 @@ def test_carving_is_a_hash_of_names_and_spares_the_last_image_of_a_label(tmp_pat
 
 
 def test_coco_splits(tmp_path: Path) -> None:
-    data = load("coco2017", write_coco(tmp_path / "two", {"train": 40, "val": 9}, categories=4))
+    data = load("coco2017", coco_splits(tmp_path / "two", {"train": 40, "val": 9}, categories=4))
     assert sizes(data) == (36, 4, 9)
     assert data.vocabulary.labels == ("label 0", "label 1", "label 2", "label 3")
     assert all(name.startswith("val") for name in names(data.test))
     assert any("official val" in note for note in data.notes)
-    three = load(write_coco(tmp_path / "three", {"train": 6, "val": 4, "test": 5}, ""))
+    three = load(coco_splits(tmp_path / "three", {"train": 6, "val": 4, "test": 5}, ""))
     assert sizes(three) == (6, 4, 5) and names(three.test)[0] == "test0.jpg"
 
 
 def test_coco_of_two_years_or_without_a_part(tmp_path: Path) -> None:
-    write_coco(tmp_path, {"train": 6, "val": 4}, "2014")
-    write_coco(tmp_path, {"train": 5, "val": 3}, "2017")
+    coco_splits(tmp_path, {"train": 6, "val": 4}, "2014")
+    coco_splits(tmp_path, {"train": 5, "val": 3}, "2017")
     assert sizes(load("coco2014", tmp_path))[2] == 4
     assert sizes(load("coco2017", tmp_path))[2] == 3
     with pytest.raises(DataError, match=r"'2014' and '2017'.*coco2014"):
@@ -184,7 +117,7 @@ def test_coco_of_two_years_or_without_a_part(tmp_path: Path) -> None:
 
 
 def test_splits_with_other_label_lists_are_refused(tmp_path: Path) -> None:
-    folder = write_coco(tmp_path, {"train": 6, "val": 4})
+    folder = coco_splits(tmp_path, {"train": 6, "val": 4})
     path = folder / "annotations" / "instances_val2017.json"
     path.write_text(path.read_text().replace("label 2", "label two"))
     with pytest.raises(
@@ -194,7 +127,7 @@ def test_splits_with_other_label_lists_are_refused(tmp_path: Path) -> None:
 
 
 def test_unlabelled_images_are_kept_or_dropped(tmp_path: Path) -> None:
-    folder = write_coco(tmp_path, {"train": 40, "val": 9})  # a third of the images has no labels
+    folder = coco_splits(tmp_path, {"train": 40, "val": 9})  # a third of the images has no labels
     kept, dropped = load(folder), load(folder, unlabelled="drop")
     assert kept.describe().splits["test"].unlabelled == 3
     assert names(dropped.val) == [record.path.name for record in kept.val if record.labels]  # the same split
@@ -206,8 +139,8 @@ def test_unlabelled_images_are_kept_or_dropped(tmp_path: Path) -> None:
 
 def test_own_split_is_stable_when_images_are_added(tmp_path: Path) -> None:
     few = {f"{n}.png": "sky" for n in range(60)}
-    before = load(write_own(tmp_path / "a", few))
-    after = load(write_own(tmp_path / "b", {"new.png": "sea", **few, "sub/new.png": "sun"}))
+    before = load(own_rows(tmp_path / "a", few))
+    after = load(own_rows(tmp_path / "b", {"new.png": "sea", **few, "sub/new.png": "sun"}))
     for split in SPLITS:
         assert set(names(before.split(split))) <= set(names(after.split(split)))
     # As documented: the hash of seed and name, below 0.70 train, below 0.85 val.
@@ -221,14 +154,14 @@ def test_own_split_is_stable_when_images_are_added(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [3, 4, 5, 9])
 def test_a_few_images_of_your_own_fill_all_splits(tmp_path: Path, count: int) -> None:
-    folder = write_own(tmp_path, {f"{n}.png": "sky" for n in range(count)})
+    folder = own_rows(tmp_path, {f"{n}.png": "sky" for n in range(count)})
     for seed in range(25):
         assert min(sizes(load(folder, seed=seed))) >= 1
 
 
 def test_own_split_column(tmp_path: Path) -> None:
     rows = {"a.png": "sky,test", "b.png": "sea,val", "c.png": "sun,train"}
-    data = load(write_own(tmp_path, rows, "file,labels,split"))
+    data = load(own_rows(tmp_path, rows, "file,labels,split"))
     assert (names(data.train), names(data.val), names(data.test)) == (["c.png"], ["b.png"], ["a.png"])
     (tmp_path / "labels.csv").write_text("file,labels,split\na.png,sky,test\nb.png,sea,val\n")
     with pytest.raises(DataError, match="no image is in the train split"):
@@ -240,7 +173,7 @@ def test_what_cannot_be_loaded_says_what_to_do(tmp_path: Path) -> None:
         load("corel-5k")
     with pytest.raises(DataError, match=r"is empty, which is none.*file,labels.*COCO.*VOC.*Corel"):
         load(tmp_path)
-    touch(tmp_path / "a.jpg")
+    touch(tmp_path, "a.jpg")
     with pytest.raises(DataError, match=r"holds a\.jpg, which is none"):
         load(tmp_path)
     with pytest.raises(ValueError, match="give one of both"):
@@ -262,7 +195,7 @@ def test_download_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     def download(name: str, folder: Path, *, progress: bool) -> None:
         calls.append(name)
-        write_coco(folder, {"train": 6, "val": 4})
+        coco_splits(folder, {"train": 6, "val": 4})
         done = {source.filename: "checked" for source in downloads.SOURCES[name]}
         (folder / downloads.DONE).write_text(json.dumps(done))
 
@@ -281,7 +214,7 @@ def test_download_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_images_in_two_splits_are_reported(tmp_path: Path) -> None:
-    folder = write_coco(tmp_path, {"train": 6, "val": 4, "test": 4}, "")
+    folder = coco_splits(tmp_path, {"train": 6, "val": 4, "test": 4}, "")
     text = (folder / "annotations" / "instances_val.json").read_text()
     (folder / "annotations" / "instances_test.json").write_text(text)
     for split in SPLITS:
@@ -294,7 +227,7 @@ def test_images_in_two_splits_are_reported(tmp_path: Path) -> None:
 
 def test_an_image_in_two_splits_under_two_names_is_reported(tmp_path: Path) -> None:
     rows = {"a.png": "sky,train", "b.png": "sea,val", "c.png": "sun,test", "d.png": "sun,train"}
-    write_own(tmp_path, rows, "file,labels,split")
+    own_rows(tmp_path, rows, "file,labels,split")
     for name in "bd":
         (tmp_path / f"{name}.png").write_bytes(name.encode() * 10)
     notes = [note for note in load(tmp_path).notes if "two splits" in note]
@@ -335,10 +268,10 @@ def test_scenes_are_made_once_and_read_back(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_scenes_do_not_overwrite_other_files(tmp_path: Path) -> None:
-    touch(tmp_path / "holiday.jpg")
+    touch(tmp_path, "holiday.jpg")
     with pytest.raises(DataError, match="not empty"):
         load("scenes", tmp_path, progress=False)
-    write_coco(tmp_path / "coco", {"train": 3, "val": 2})
+    coco_splits(tmp_path / "coco", {"train": 3, "val": 2})
     with pytest.raises(DataError):
         load("scenes", tmp_path / "coco", progress=False)
     assert (tmp_path / "holiday.jpg").is_file()

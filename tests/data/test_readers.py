@@ -10,12 +10,25 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from annotation_files import (
+    LISTS,
+    NAMES,
+    annotation,
+    captions_of,
+    coco,
+    corel,
+    flickr,
+    flickr_csv,
+    own,
+    touch,
+    voc,
+    voc_object,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helpers.data.images import DataError
 from helpers.data.readers import (
-    SPLIT_FILES,
     VOC_LABELS,
     Reading,
     captions_file,
@@ -26,14 +39,6 @@ from helpers.data.readers import (
     read_voc,
 )
 from helpers.data.records import Box
-
-
-def touch(folder: Path, *names: str) -> Path:
-    """Files with these names; a reader looks for images, it does not open them."""
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"not opened")
-    return folder
 
 
 def refused(*words: str):
@@ -50,22 +55,6 @@ def pairs(reading: Reading) -> dict[str, tuple[str, ...]]:
 
 
 # ---- COCO ----------------------------------------------------------------------------------------
-
-CATEGORIES = [{"id": 7, "name": "train"}, {"id": 1, "name": "person"}, {"id": 90, "name": "rain"}]
-
-
-def annotation(number: int, image: int, category: int, **more: object) -> dict:
-    box = {"bbox": [1, 2, 3, 4.5]}
-    return {"id": number, "image_id": image, "category_id": category, **box, **more}
-
-
-def coco(folder: Path, images: dict[int, str] | list[dict], annotations: list[dict], **more: object) -> Path:
-    if isinstance(images, dict):
-        images = [{"id": number, "file_name": name} for number, name in images.items()]
-    content = {"images": images, "annotations": annotations, "categories": CATEGORIES, **more}
-    path = folder / "instances.json"
-    path.write_text(json.dumps(content))
-    return path
 
 
 def test_coco_labels_by_category_id_and_records_in_file_order(tmp_path: Path) -> None:
@@ -224,13 +213,6 @@ def test_names_from_another_system_are_corrected(tmp_path: Path) -> None:
 # ---- Corel-5k ------------------------------------------------------------------------------------
 
 
-def corel(folder: Path, samples: list, labels: list = ("sky", "sea", "sun")) -> Path:  # type: ignore[assignment]
-    named = [{"image_name": s[0], "image_labels": s[1]} if isinstance(s, tuple) else s for s in samples]
-    path = folder / "train.json"
-    path.write_text(json.dumps({"samples": named, "labels": list(labels)}))
-    return path
-
-
 def test_corel_keeps_both_orders_and_corrects_duplicates(tmp_path: Path) -> None:
     touch(tmp_path, "1.jpeg", "2.jpeg")
     samples = [("2.jpeg", ["sun", "sky", "sun", "sun"]), ("1.jpeg", []), ("2.jpeg", ["sea", "sky"])]
@@ -258,23 +240,6 @@ def test_corel_refusals(tmp_path: Path) -> None:
 
 
 # ---- VOC -----------------------------------------------------------------------------------------
-
-
-def voc_object(name: str, *, difficult: int = 0, box: tuple = (48, 240, 195, 371)) -> str:
-    # A part has a box of its own, which must not be taken for the object's.
-    sides = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
-    part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
-    return f"<object><name>{name}</name>{part}<difficult>{difficult}</difficult><bndbox>{sides}</bndbox></object>"
-
-
-def voc(folder: Path, images: dict[str, str], split: str = "train") -> Path:
-    for image, objects in images.items():
-        touch(folder, f"JPEGImages/{image}.jpg")
-        (folder / "Annotations").mkdir(exist_ok=True)
-        (folder / "Annotations" / f"{image}.xml").write_text(f"<annotation>{objects}</annotation>")
-    (folder / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
-    (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(images) + "\n")
-    return folder
 
 
 def test_voc_reads_xml_only_and_counts_pixels_from_zero(tmp_path: Path) -> None:
@@ -325,37 +290,10 @@ def test_voc_object_without_a_box_keeps_its_label(tmp_path: Path, box: str) -> N
 
 # ---- Flickr8k ------------------------------------------------------------------------------------
 
-NAMES = tuple(f"{100 + n}_a.jpg" for n in range(10))
-LISTS = {"train": NAMES[:6], "val": NAMES[6:8], "test": NAMES[8:]}
-
-
-def captions_of(name: str) -> list[str]:
-    return [f"A dog , number {k} , of {name[:3]} ." for k in range(5)]
-
-
-def official(folder: Path, *, lists: dict | None = LISTS, more: str = "", text: str = "") -> Path:
-    """The authors' layout."""
-    touch(folder / "Flicker8k_Dataset", *NAMES)
-    lines = [f"{name}#{k}\t{c}\n" for name in NAMES for k, c in enumerate(captions_of(name))]
-    below = folder / text
-    below.mkdir(exist_ok=True)
-    (below / "Flickr8k.token.txt").write_text("".join(lines) + more, encoding="utf-8")
-    for split, listed in (lists or {}).items():
-        (below / SPLIT_FILES[split]).write_text("\n".join(listed) + "\n", encoding="utf-8")
-    return folder
-
-
-def as_csv(folder: Path, *, more: str = "") -> Path:
-    """The layout with one CSV."""
-    touch(folder / "Images", *NAMES)
-    lines = [f'{name},"{c}"\n' for name in NAMES for c in captions_of(name)]
-    (folder / "captions.txt").write_text("image,caption\n" + "".join(lines) + more, encoding="utf-8")
-    return folder
-
 
 @pytest.mark.parametrize("text", ["", "Flickr8k_text"])
 def test_flickr_official_layout(tmp_path: Path, text: str) -> None:
-    reading = read_flickr8k(official(tmp_path / "data", text=text))
+    reading = read_flickr8k(flickr(tmp_path / "data", below=text))
     for split, listed in LISTS.items():
         found = [r for r, own in zip(reading.records, reading.splits, strict=True) if own == split]
         assert tuple(r.path.name for r in found) == listed
@@ -364,18 +302,19 @@ def test_flickr_official_layout(tmp_path: Path, text: str) -> None:
 
 
 def test_flickr_layouts_give_the_same_records_and_lists_beside_the_csv_count(tmp_path: Path) -> None:
-    one, two = read_flickr8k(official(tmp_path / "a", lists=None)), read_flickr8k(as_csv(tmp_path / "b"))
+    one, two = read_flickr8k(flickr(tmp_path / "a", lists=None)), read_flickr8k(flickr_csv(tmp_path / "b"))
     assert names(one) == names(two)
     assert [r.captions for r in one.records] == [r.captions for r in two.records]
     assert one.splits == two.splits == ()
-    for split, listed in LISTS.items():
-        (tmp_path / "b" / SPLIT_FILES[split]).write_text("\n".join(listed))
-    assert read_flickr8k(tmp_path / "b").splits == read_flickr8k(official(tmp_path / "c")).splits
+    flickr_csv(tmp_path / "b", lists=LISTS)
+    assert read_flickr8k(tmp_path / "b").splits == read_flickr8k(flickr(tmp_path / "c")).splits
 
 
 def test_flickr_corrects_and_counts(tmp_path: Path) -> None:
     more = f"{NAMES[0]},  .\n{NAMES[0]},a bare, unquoted caption\n{NAMES[1]},a bare, unquoted caption\n"
-    reading = read_flickr8k(as_csv(tmp_path / "a", more=more + f'{NAMES[0]},"{captions_of(NAMES[0])[0]}"\n'))
+    reading = read_flickr8k(
+        flickr_csv(tmp_path / "a", more=more + f'{NAMES[0]},"{captions_of(NAMES[0])[0]}"\n')
+    )
     assert reading.records[0].captions == (*captions_of(NAMES[0]), "a bare, unquoted caption")  # each once
     assert reading.notes == {
         "captions with commas that were not quoted, put together again": 2,
@@ -383,7 +322,7 @@ def test_flickr_corrects_and_counts(tmp_path: Path) -> None:
     }
     # The official token file has captions of an image that does not exist, and images in no list.
     lists, more = {**LISTS, "test": NAMES[8:9]}, "2258277193_586949ec62.jpg.1#0\tA man .\n"
-    reading = read_flickr8k(official(tmp_path / "b", lists=lists, more=more))
+    reading = read_flickr8k(flickr(tmp_path / "b", lists=lists, more=more))
     assert len(reading.records) == 9
     assert reading.notes == {"images with captions that are in no list of a split, not used": 2}
 
@@ -391,26 +330,26 @@ def test_flickr_corrects_and_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "line", "words"),
     [
-        (official, "105_a.jpg A dog\n", ["token.txt, line 51", "105_a.jpg A dog", "<tab>caption"]),
-        (official, "nowhere.jpg#0\tA dog\n", ["1 of its 11 images", "nowhere.jpg", "remove their"]),
-        (official, "../nowhere.jpg#0\tA dog\n", ["leads out of"]),
-        (as_csv, "105_a.jpg\n", ["captions.txt, line 52", "'105_a.jpg'", "`name.jpg,caption`"]),
-        (as_csv, ",A dog\n", ["line 52", "'A dog'"]),
-        (as_csv, '105_a.jpg,"A dog\n', ["line 52", "not valid CSV", "Check the quotes"]),
+        (flickr, "105_a.jpg A dog\n", ["token.txt, line 51", "105_a.jpg A dog", "<tab>caption"]),
+        (flickr, "nowhere.jpg#0\tA dog\n", ["1 of its 11 images", "nowhere.jpg", "remove their"]),
+        (flickr, "../nowhere.jpg#0\tA dog\n", ["leads out of"]),
+        (flickr_csv, "105_a.jpg\n", ["captions.txt, line 52", "'105_a.jpg'", "`name.jpg,caption`"]),
+        (flickr_csv, ",A dog\n", ["line 52", "'A dog'"]),
+        (flickr_csv, '105_a.jpg,"A dog\n', ["line 52", "not valid CSV", "Check the quotes"]),
     ],
 )
 def test_flickr_refusals(tmp_path: Path, make, line: str, words: list[str]) -> None:
     with refused(*words):
-        read_flickr8k(make(tmp_path, more=line, **({"lists": None} if make is official else {})))
+        read_flickr8k(make(tmp_path, more=line, **({"lists": None} if make is flickr else {})))
 
 
 def test_flickr_lists_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with refused("devImages", "109_b.jpg has no caption", "mean '109_a.jpg'"):
-        read_flickr8k(official(tmp_path / "a", lists={**LISTS, "val": ("109_b.jpg",)}))
+        read_flickr8k(flickr(tmp_path / "a", lists={**LISTS, "val": ("109_b.jpg",)}))
     with refused("testImages", "106_a.jpg", "devImages"):
-        read_flickr8k(official(tmp_path / "b", lists={**LISTS, "test": ("106_a.jpg",)}))
+        read_flickr8k(flickr(tmp_path / "b", lists={**LISTS, "test": ("106_a.jpg",)}))
     with refused("testImages.txt", "does not exist"):
-        read_flickr8k(official(tmp_path / "c", lists={s: LISTS[s] for s in ("train", "val")}))
+        read_flickr8k(flickr(tmp_path / "c", lists={s: LISTS[s] for s in ("train", "val")}))
 
 
 @pytest.mark.parametrize("text", ["notes of a film\n", "file,labels\n", "100_a.jpg,A dog\n"])
@@ -422,12 +361,6 @@ def test_flickr_folders_that_are_something_else(tmp_path: Path, text: str) -> No
 
 
 # ---- your own folder -----------------------------------------------------------------------------
-
-
-def own(folder: Path, text: str | bytes, *images: str) -> Path:
-    touch(folder, *(images or ("a.jpg", "b.jpg")))
-    (folder / "labels.csv").write_bytes(text.encode() if isinstance(text, str) else text)
-    return folder
 
 
 @pytest.mark.parametrize(
