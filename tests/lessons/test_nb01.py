@@ -1,6 +1,8 @@
-"""Labels and their order, and the dataset browser: what is drawn, and what is written above the picture."""
+"""Counts, what follows what, labels and their order, and the views: what is drawn, and what is written above the picture."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import pytest
 import torch
@@ -9,21 +11,82 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from PIL import Image
 from reading import drawn, ticks, words
 
+from helpers.data.labels import Vocabulary
 from helpers.data.records import AnnotatedImages, Box
 
 NAMES = ("sun", "tree", "rain")
 PHOTO = Image.new("RGB", (60, 40), (90, 120, 200))
 
 
-def test_label_scatter_names_the_groups_alone() -> None:
-    groups = {"large": ("rain", "sun"), "small": ("tree",)}
-    axes = {"xlabel": "x", "ylabel": "y", "title": "t"}
-    figure = lesson.label_scatter([*NAMES, "sea"], [10, 20, 300, 40], [1, 5, 50, 4], groups=groups, **axes)
+def test_photographs_are_found_by_their_number_and_stored_as_jpeg(monkeypatch) -> None:
+    import IPython.display
+
+    shown = []
+    monkeypatch.setattr(
+        IPython.display, "display", lambda output, **told: shown.append((output, told["metadata"]))
+    )
+    records = lesson.photographs([226111, 41888])
+    assert [record.path.stem for record in records] == ["000000226111", "000000041888"]
+    lesson.show_photographs(records)
+    ((output, told),) = shown
+    assert output["image/jpeg"].startswith(b"\xff\xd8") and told["image/jpeg"]["alt"] == output["text/plain"]
+    assert output["text/plain"] == "Photographs with boxes and their labels: (no labels); bird."
+
+
+def test_frequency_figure_says_what_it_leaves_out() -> None:
+    counts, sizes = {"sun": 3, "tree": 9, "rain": 1}, {0: 1, 2: 4}
+    whole, short = lesson.frequency_figure(counts, sizes), lesson.frequency_figure(counts, sizes, most=2)
+    assert [text.get_text() for text in whole.axes[0].get_xticklabels()] == ["tree", "sun", "rain"]
+    assert [text.get_text() for text in short.axes[0].get_xticklabels()] == ["tree", "sun"]
+    assert (
+        "not shown" not in whole.axes[0].get_title()
+        and "(1 rarer labels not shown)" in short.axes[0].get_title()
+    )
+    assert drawn(whole) and drawn(short)
+
+
+def test_conditional_figure_goes_from_rare_to_frequent() -> None:
+    conditional, frequency = (
+        torch.tensor([[1.0, 0.5, 0.2], [0.1, 1, 0.3], [0.4, 0.6, 1]]),
+        torch.tensor([5, 9, 2]),
+    )
+    figure = lesson.conditional_figure(conditional, NAMES, frequency)
     ax = figure.axes[0]
-    assert [len(points.get_offsets()) for points in ax.collections] == [1, 2, 1]
-    assert ax.collections[1].get_offsets().tolist() == [[300, 50], [10, 1]]  # rain, sun
-    assert sorted(words(figure)) == ["rain", "sun", "tree"] and drawn(figure)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["other labels", "large", "small"]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["rain", "sun", "tree"]
+    values = ax.collections[0].get_array().reshape(3, 3)
+    assert values[0, 1] == pytest.approx(0.4) and values[1, 2] == pytest.approx(
+        0.5
+    )  # rain -> sun, sun -> tree
+    left_out = lesson.conditional_figure(conditional, NAMES, frequency, most=2)
+    assert "(1 rarer ones not shown)" in left_out.axes[0].get_title()
+
+
+def test_a_pair_is_listed_in_both_directions(monkeypatch) -> None:
+    shown = []
+    monkeypatch.setattr(lesson, "table", lambda rows, columns: shown.append(rows))
+    pairs = torch.tensor([[10.0, 4.0], [4.0, 5.0]])
+    lesson.show_pairs(pairs, Vocabulary(("sea", "boat")), [("sea", "boat")])
+    assert shown == [{"P(boat \\| sea)": ["4 of 10", 0.4], "P(sea \\| boat)": ["4 of 5", 0.8]}]
+
+
+def follow(order: str, said: list[str]) -> Counter:
+    return {(): Counter(sun=3, rain=1), ("sun",): Counter({"<stop>": 2})}.get(tuple(said), Counter())
+
+
+def test_follow_figure_shows_shares_of_the_sequences() -> None:
+    figure = lesson.follow_figure({"a": follow("", []), "b": follow("", ["sun"])})
+    assert ticks(figure, 0) == ["sun", "rain"] and words(figure, 0) == ["0.75", "0.25"]
+    assert ticks(figure, 1) == ["<stop>"] and drawn(figure)
+
+
+def test_the_follow_view_says_what_comes_next_or_that_nothing_does(quick) -> None:
+    pytest.importorskip("ipywidgets")
+    view = lesson.follow_view(follow, NAMES, "rare-first", ["sun"])
+    assert view.sentence.value == "2 training sequences begin so. 2 of them go on with &lt;stop&gt;."
+    view.controls["label 1"].value = ""
+    assert view.sentence.value == "4 training sequences begin so. 3 of them go on with sun."
+    view.controls["label 2"].value = "tree"
+    assert view.sentence.value == "No training sequence begins with tree in the order rare-first."
 
 
 def test_token_grid_pales_what_the_loss_does_not_count() -> None:

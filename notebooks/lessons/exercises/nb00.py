@@ -7,7 +7,7 @@ from typing import Any
 from lessons.checks import ask, exercise
 
 
-@exercise("Exercise: precision, recall and F1 of a set")
+@exercise("Exercise 3: precision, recall and F1 of a set")
 def check_set_f1(answer: Any) -> str:
     """`set_f1(named: set, truth: set) -> float`."""
     cases = [

@@ -12,7 +12,7 @@ from helpers.data.records import AnnotatedImages, Record
 from lessons.checks import ask, exercise, same
 
 
-@exercise("Exercise 1: rare labels first")
+@exercise("Exercise 3: rare labels first")
 def check_rare_first(answer: Any) -> str:
     """`rare_first(ids, frequency (C,) int64) -> list of ids`, least frequent first, ties as given."""
     ties = "Labels that are equally frequent must keep the order in which they were given."
@@ -32,7 +32,7 @@ def check_rare_first(answer: Any) -> str:
     return "Rare labels come first, ties stay as they were, and the argument is left alone."
 
 
-@exercise("Exercise 2: padding")
+@exercise("Exercise 5, smaller: padding")
 def check_pad(answer: Any) -> str:
     """`pad(sequences, stop) -> labels (B, T) int64, lengths (B,) int64`, T = longest + 1."""
     cases = (([[2, 0], [1], []], 3), ([[5, 4, 3, 2]], 6), ([[], []], 2), ([[0], [7, 0, 1]], 8))
@@ -52,7 +52,7 @@ def check_pad(answer: Any) -> str:
     return "Every row ends with <stop>, even that of an image without labels."
 
 
-@exercise("Exercise 3: conditional probability")
+@exercise("Exercise 2: conditional probability")
 def check_conditional(answer: Any) -> str:
     """`conditional(multi_hot (N, C) float32) -> (C, C) float32`, entry [i, j] is P(j | i)."""
     first = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1], [1, 0, 0]], dtype=torch.float32)
@@ -80,7 +80,7 @@ def check_conditional(answer: Any) -> str:
 
 
 def _small_data() -> AnnotatedImages:
-    """A data set (nothing is opened) in which each mistake of exercise 4 changes the result."""
+    """A data set (nothing is opened) in which each mistake of exercise 5 changes the result."""
 
     def split(name: str, *rows: str) -> tuple[Record, ...]:
         return tuple(Record(Path(name, f"{i}.jpg"), tuple(row.split())) for i, row in enumerate(rows))
@@ -95,7 +95,7 @@ def _small_data() -> AnnotatedImages:
     )
 
 
-@exercise("Exercise 4: fix the colleague's function")
+@exercise("Exercise 5: fix the colleague's function")
 def check_prepare(answer: Any) -> str:
     """`prepare(data, split) -> labels (B, T), lengths (B,)` in rare-first order of training frequency."""
     data = _small_data()
