@@ -21,9 +21,11 @@ import re
 import shutil
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -33,16 +35,17 @@ import torch
 from filelock import FileLock, Timeout
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from helpers.data.batches import Batch, Features, ImageDataset, make_loader
+from helpers.data.batches import Batch, Features, LabelledImages, make_loader
 from helpers.data.files import read_json, write_json, write_text
 from helpers.data.images import eval_transform, open_image
-from helpers.data.labels import Vocabulary, order_labels, pad_labels, to_multi_hot
+from helpers.data.labels import Vocabulary
 from helpers.data.records import SPLITS, AnnotatedImages, Record
-from helpers.encoders.encoder import Encoder
+from helpers.encoders.encoder import Encoder, for_inference
 
 Float16 = NDArray[np.float16]
 
@@ -62,21 +65,24 @@ def feature_loaders(
     flip: bool = False,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    num_workers: int = 0,
+    precision: str = "float32",
+    num_workers: int | None = None,
     splits: Sequence[str] = SPLITS,
     progress: bool = True,
 ) -> dict[str, DataLoader[Batch]]:
     """Split -> batches of cached features: `encode_records`, `FeatureDataset` and `make_loader` in one.
 
     Only the training split is shuffled and, with flip, mirrored half of the time. order: of the labels, one of
-    `labels.ORDERS`, by the frequencies of the training split. num_workers: processes that open images for encoding.
+    `labels.ORDERS`, by the frequencies of the training split. precision, num_workers: as in `encode_records`.
     """
     frequency, device = data.frequency(), torch.device(device)
     loaders = {}
     for split in splits:
         records, mirror = data.split(split), flip and split == "train"
-        how: dict[str, Any] = {"device": device, "num_workers": num_workers, "progress": progress}
-        cached = encode_records(encoder, records, cache_dir, grid=grid, flip=mirror, **how)
+        how: dict[str, Any] = {"device": device, "precision": precision, "progress": progress}
+        cached = encode_records(
+            encoder, records, cache_dir, grid=grid, flip=mirror, num_workers=num_workers, **how
+        )
         labels: dict[str, Any] = {"vocabulary": data.vocabulary, "order": order, "frequency": frequency}
         loaders[split] = make_loader(
             FeatureDataset(cached, records, **labels, augment=mirror),
@@ -97,22 +103,26 @@ def encode_records(
     flip: bool = False,
     batch_size: int = 64,
     device: torch.device | str = "cpu",
-    num_workers: int = 0,
+    precision: str = "float32",
+    num_workers: int | None = None,
     progress: bool = True,
 ) -> CachedFeatures:
     """The features of the records' images, from the cache where they are there already.
 
-    The key is the backbone's name, its weights, its preprocessing, the content of the images in their order, grid and
-    flip. Change one, and the images are encoded again. Features with the grid or the mirrored images also serve where
+    The key is the backbone's name, its weights, its preprocessing, the content of the images in their order, grid,
+    flip and precision. Change one, and the images are encoded again. Features with the grid or the mirrored images also serve where
     they are not asked for. An interrupted run continues where it stopped. A folder whose checksums do not fit is
     encoded again as a whole, with a warning. Of several processes that want the same features, one computes them.
 
     Args:
-        encoder: is moved to `device`; runs in eval mode and without gradients.
+        encoder: is moved to `device`; a copy of it runs in eval mode and without gradients.
         cache_dir: holds one folder per set of features.
         grid: keep the grid (N, L, D); False keeps only the pooled vectors, L times smaller.
         flip: also encode the mirrored images, for training with `FeatureDataset(augment=True)`.
         batch_size: images at once; the views of a `CropEncoder` count as images.
+        precision: that the encoder computes in, "float32" or, faster on some machines, "bfloat16"; see
+            `encoder.fast_precision`. Features are stored as float16 in either case.
+        num_workers: threads that open the images of the next batch meanwhile (default: one per core).
 
     Raises:
         DataError: an image cannot be read; the message has its name.
@@ -133,6 +143,8 @@ def encode_records(
         "grid": grid,
         "flip": flip,
     }
+    if precision != "float32":  # else no entry: older caches stay valid
+        key["precision"] = precision
     # The features themselves first, then those that hold more.
     for with_grid, with_flip in product([False, True][grid:], [False, True][flip:]):
         folder = _folder(cache_dir, {**key, "grid": with_grid, "flip": with_flip})
@@ -145,10 +157,8 @@ def encode_records(
                 message = f"the feature cache {folder} is damaged: all its images are encoded again"
                 warnings.warn(message, stacklevel=2)
                 shutil.rmtree(folder)
-            device = torch.device(device)
             size = max(1, batch_size // getattr(encoder, "views", 1))
-            options = {"batch_size": size, "num_workers": num_workers, "pin_memory": device.type == "cuda"}
-            _encode(encoder, records, folder, key, device, progress, **options)
+            _encode(encoder, records, folder, key, device, progress, size, num_workers)
     return CachedFeatures(folder, paths, grid=grid, flip=flip)
 
 
@@ -201,12 +211,12 @@ class CachedFeatures:
         return Features(**features)
 
 
-class FeatureDataset(Dataset[Batch]):
+class FeatureDataset(LabelledImages):
     """Cached features with the images' labels in an order; reads whole batches.
 
     Args:
         cached: what `encode_records` gave for `records`.
-        vocabulary, order, frequency: as in `batches.ImageDataset`.
+        vocabulary, options (order, frequency): as in `batches.LabelledImages`.
         augment: take the mirrored image half of the time, drawn from torch's global generator; needs flip=True in
             `encode_records`. For training only.
 
@@ -222,9 +232,8 @@ class FeatureDataset(Dataset[Batch]):
         records: Sequence[Record],
         vocabulary: Vocabulary,
         *,
-        order: str = "given",
-        frequency: Tensor | None = None,
         augment: bool = False,
+        **options: Any,
     ) -> None:
         if [record.path for record in records] != list(cached.paths):
             raise ValueError(
@@ -235,34 +244,14 @@ class FeatureDataset(Dataset[Batch]):
             raise ValueError(
                 "augment=True needs the features of the mirrored images: encode_records(…, flip=True)"
             )
-        options: dict[str, Any] = {"vocabulary": vocabulary, "frequency": frequency}
-        order_labels([], order, **options)  # a wrong order is refused here, not in a worker
-        fixed = "given" if order == "random" else order
-        ids = [order_labels(vocabulary.encode(record.labels), fixed, **options) for record in records]
-        self.cached, self.order, self.augment = cached, order, augment
-        self.labels, self.lengths = pad_labels(ids, vocabulary.stop)  # (N, T), (N,)
-        self.multi_hot = to_multi_hot(self.labels, len(vocabulary)).float()  # (N, C)
-
-    def __len__(self) -> int:
-        return len(self.cached)
-
-    def __getitem__(self, index: int) -> Batch:
-        """A batch of one image."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        return self.__getitems__([index])
+        super().__init__(records, vocabulary, **options)
+        self.cached, self.augment = cached, augment
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The batch of these images: one read for all of them."""
-        index = torch.as_tensor(indices, dtype=torch.int64)
-        lengths = self.lengths[index]
-        labels = self.labels[index, : int(lengths.max()) + 1]  # (B, T of the longest in the batch)
-        if self.order == "random":
-            noise = torch.rand(labels.shape)
-            noise[torch.arange(labels.shape[1]) >= lengths[:, None]] = 2  # padding sorts behind
-            labels = labels.gather(1, noise.argsort(dim=1))
-        view = torch.randint(2, index.shape) if self.augment else 0
-        return Batch(index, labels, lengths, self.multi_hot[index], features=self.cached.read(index, view))
+        batch = super().__getitems__(indices)
+        view = torch.randint(2, batch.index.shape) if self.augment else 0
+        return replace(batch, features=self.cached.read(batch.index, view))
 
 
 def _folder(cache_dir: Path, key: dict[str, Any]) -> Path:
@@ -311,11 +300,12 @@ def _encode(
     records: Sequence[Record],
     folder: Path,
     key: dict[str, Any],
-    device: torch.device,
+    device: torch.device | str,
     progress: bool,
-    **options: Any,
+    batch_size: int,
+    num_workers: int | None,
 ) -> None:
-    """Write the features of all images into `folder`, which is .partial until the end. options: of the loader."""
+    """Write the features of all images into `folder`, which is .partial until the end."""
     partial, count = folder.with_name(f"{folder.name}.partial"), len(records)
     shapes: dict[str, tuple[int, ...]] = {"pooled": (1 + key["flip"], count, encoder.dim)}
     if key["grid"]:
@@ -325,16 +315,24 @@ def _encode(
         arrays = {name: open_memmap(partial / f"{name}.npy", mode="r+") for name in shapes}
     except (OSError, ValueError):
         done, arrays = 0, _create(partial, shapes)
-    unlabelled = [Record(record.path, ()) for record in records[done:]]
-    images = ImageDataset(unlabelled, Vocabulary(["none"]), eval_transform(encoder.preprocessing))
-    saved, training = done, encoder.training
-    encoder.to(device).eval()
+    saved, fast = done, for_inference(encoder.to(device))
+    batches = _images(
+        [record.path for record in records[done:]],
+        eval_transform(encoder.preprocessing),
+        batch_size,
+        num_workers,
+    )
+    low = torch.autocast(torch.device(device).type, torch.bfloat16, enabled="precision" in key)
     title = f"encoding with {encoder.name}"
     try:
-        with tqdm(total=count, initial=done, desc=title, unit="image", disable=not progress) as bar:
-            for batch in make_loader(images, **options):
-                pixels = batch.images.to(device, non_blocking=True)
-                views = [encoder(view) for view in ([pixels, pixels.flip(-1)] if key["flip"] else [pixels])]
+        with (
+            low,
+            closing(batches),
+            tqdm(total=count, initial=done, desc=title, unit="image", disable=not progress) as bar,
+        ):
+            for batch in batches:
+                pixels = batch.to(device)
+                views = [fast(view) for view in ([pixels, pixels.flip(-1)] if key["flip"] else [pixels])]
                 for name in arrays:
                     values = torch.stack([getattr(view, name) for view in views]).half()  # (views, B, …)
                     fits = values.isfinite().flatten(2).all(dim=2).all(dim=0)  # (B,)
@@ -355,11 +353,31 @@ def _encode(
         # An image or the weights are at fault. Repairing them changes the key: nobody would continue here.
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    finally:
-        encoder.train(training)
     arrays.clear()  # Windows renames no folder with open files
     write_json(partial / INFO, {"key": key, "done": count, "crc32": _checksums(partial, progress)})
     partial.replace(folder)
+
+
+def _images(
+    paths: Sequence[Path], transform: Callable[[Image.Image], Tensor], batch_size: int, threads: int | None
+) -> Iterator[Tensor]:
+    """The images (B, 3, S, S) in batches, in order. Threads read the next batch while one is in use."""
+
+    def read(path: Path) -> Tensor:
+        return transform(open_image(path))
+
+    # Threads, not processes: decoding and resizing let others run, and no process must be started.
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        waiting: deque[list[Future[Tensor]]] = deque()
+        try:
+            for start in range(0, len(paths), batch_size):
+                waiting.append([pool.submit(read, path) for path in paths[start : start + batch_size]])
+                if len(waiting) > 1:
+                    yield torch.stack([image.result() for image in waiting.popleft()])
+            for images in waiting:
+                yield torch.stack([image.result() for image in images])
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _create(partial: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, Float16]:

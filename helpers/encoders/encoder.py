@@ -7,10 +7,13 @@ image.
 
 from __future__ import annotations
 
+from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from helpers.data.batches import Features
 from helpers.encoders.backbones import Backbone, build_backbone, weights_id
@@ -33,7 +36,7 @@ class Encoder(nn.Module):
         self.name = name
         self.preprocessing = backbone.preprocessing
         self.image_size = backbone.preprocessing.size
-        self.trunk = backbone.trunk
+        self.trunk = backbone.trunk.to(memory_format=torch.channels_last)  # a third faster on a CPU
         self._feature_map = backbone.feature_map
         self.trunk.eval()
         with torch.no_grad():
@@ -101,6 +104,41 @@ class Encoder(nn.Module):
                 feature_map = feature_map.float()
             grid = feature_map.flatten(2).transpose(1, 2).contiguous()  # (B, D, h, w) -> (B, L, D)
             return Features(pooled=grid.mean(dim=1), grid=grid)
+
+
+def for_inference(encoder: nn.Module) -> nn.Module:
+    """A copy in eval mode that gives the same features faster: its batch-norms are folded into the convolutions.
+
+    encoder: an `Encoder`, or a wrapper of one. Folding takes a batch-norm for the one of the convolution that the
+    network lists before it. One image shows whether the network uses them so; where it does not, nothing is folded.
+    """
+    encoder = deepcopy(encoder).eval()
+    for one in [module for module in encoder.modules() if isinstance(module, Encoder)]:
+        trunk = deepcopy(one.trunk)
+        for parent in list(trunk.modules()):
+            for (conv_name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
+                fits = type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d
+                if fits and conv.out_channels == norm.num_features:
+                    setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
+                    setattr(parent, norm_name, nn.Identity())
+        trunk.to(memory_format=torch.channels_last)
+        like = next(one.parameters())
+        noise = torch.linspace(-2, 2, 3 * one.image_size**2).sin().reshape(1, 3, one.image_size, -1).to(like)
+        with torch.inference_mode():
+            wanted, found = (one._feature_map(network, noise) for network in (one.trunk, trunk))
+        if (found - wanted).norm() <= 1e-3 * wanted.norm():
+            one.trunk = trunk
+    return encoder
+
+
+def fast_precision(device: torch.device) -> str:
+    """ "bfloat16" where the device has instructions for it, else "float32"; the same on every call."""
+    if device.type == "cuda":
+        found = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 has none
+        found = device.type == "cpu" and (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return "bfloat16" if found else "float32"
 
 
 def require_images(images: Tensor, size: int, name: str) -> None:

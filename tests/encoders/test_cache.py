@@ -157,6 +157,7 @@ def test_every_part_of_the_key_counts(cache, counted, encoder, records, tmp_path
     assert computes(grid=False) and not computes(grid=False, batch_size=5)
     assert computes() and not computes()
     assert computes(flip=True)
+    assert computes(precision="bfloat16") and not computes(precision="bfloat16")
     assert computes(records=records[:-1])
     assert computes(records=records[::-1])
     with torch.no_grad():
@@ -169,6 +170,12 @@ def test_every_part_of_the_key_counts(cache, counted, encoder, records, tmp_path
     draw(records[3].path, 99)
     assert computes() and not computes()
     assert {path.suffix for path in folders(tmp_path / "cache")} == {""}  # nothing .partial is left
+
+
+def test_bfloat16_changes_little(cache, expected):
+    grid = torch.from_numpy(np.array(cache(precision="bfloat16").grid)).float()
+    difference = (grid - expected[0].grid).norm() / expected[0].grid.norm()
+    assert 1e-4 < difference < 0.03
 
 
 def test_features_that_hold_more_also_serve(cache, counted, expected):

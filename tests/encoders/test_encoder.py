@@ -13,7 +13,8 @@ from torch import nn
 from helpers.data.images import Preprocessing, eval_transform, open_image
 from helpers.encoders import backbones
 from helpers.encoders.backbones import Backbone
-from helpers.encoders.encoder import Encoder, build_encoder
+from helpers.encoders.crops import CropEncoder
+from helpers.encoders.encoder import Encoder, build_encoder, fast_precision, for_inference
 
 
 def small(**options) -> Encoder:
@@ -50,6 +51,53 @@ def test_weights_id_is_of_the_weights_as_they_are():
     with torch.no_grad():
         next(encoder.parameters())[0, 0, 0, 0] += 1e-3
     assert encoder.weights_id != before
+
+
+# --- faster ----------------------------------------------------------------------------------------------------
+
+
+def norms(module: nn.Module) -> int:
+    return sum(isinstance(part, nn.BatchNorm2d) for part in module.modules())
+
+
+@pytest.mark.parametrize("name", ["scenes_cnn", "mobilenet_v2", "resnet18", "densenet121", "timm:resnet10t"])
+def test_batch_norms_are_folded_and_the_features_stay(name: str):
+    encoder = build_encoder(name, weights=None, image_size=64).eval()
+    for part in encoder.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.uniform_(-0.2, 0.2)
+            part.running_var.uniform_(0.5, 2)
+    images, before = torch.randn(2, 3, 64, 64), encoder.weights_id
+    fast = for_inference(encoder)
+    assert encoder.weights_id == before and not fast.training
+    assert norms(fast) < norms(encoder) or name.startswith("timm:")  # timm's have an activation inside
+    wanted = encoder(images).grid
+    assert (fast(images).grid - wanted).norm() < 1e-4 * wanted.norm()
+
+
+def test_a_network_that_uses_its_parts_in_another_order_is_left_alone():
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+            self.norm.running_mean.fill_(1.0)
+
+        def forward(self, images):
+            return self.conv(self.norm(images))
+
+    encoder = Encoder("odd", Backbone(Odd(), backbones.plain_map, Preprocessing(size=4)))
+    images = torch.rand(2, 3, 4, 4)
+    fast = for_inference(CropEncoder(encoder, 0))
+    assert norms(fast) == 1
+    torch.testing.assert_close(fast(images).grid, encoder.eval()(images).grid)
+
+
+def test_the_precision_is_that_of_the_machine(monkeypatch):
+    for found, wanted in (({"avx512_bf16": True}, "bfloat16"), ({"avx2": True}, "float32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found, raising=False)
+        assert fast_precision(torch.device("cpu")) == wanted
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert fast_precision(torch.device("cpu")) == "float32"
 
 
 # --- freezing --------------------------------------------------------------------------------------------------
