@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from helpers.commands.parser import fail, parse
+from helpers.commands.parser import fail, parse, printable
 from helpers.systems.options import COUNT, THRESHOLDS, Options, Rule, one_of, option
-from helpers.training.config import DataOptions, pick_device
+from helpers.training.config import SEED, DataOptions, pick_device, require_folder
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -50,7 +50,7 @@ class EvaluateOptions(Options):
         Rule("a number between 0 and 1", lambda x: 0 < x < 1),
         basic=True,
     )
-    seed: int = option(0, "of the draws", basic=True)
+    seed: int = option(0, "of the draws", SEED, basic=True)
     batch_size: int = option(64, "images at once", COUNT, basic=True)
     device: str = option("auto", "auto, cpu, cuda or mps", basic=True)
     cache_dir: Path | None = option(
@@ -62,7 +62,10 @@ def split_loader(checkpoint: Checkpoint, data: AnnotatedImages, split: str, o: E
     """The images of a split as the checkpoint's encoder sees them, in order, labels in the order of its training."""
     from helpers.data.files import DATA
     from helpers.encoders.cache import feature_loaders
+    from helpers.encoders.encoder import fast_precision
 
+    device = pick_device(o.device)
+    precision = checkpoint.config.get("encoder", {}).get("precision", "auto")  # that of its training
     return feature_loaders(
         data,
         checkpoint.system.encoder,
@@ -70,7 +73,8 @@ def split_loader(checkpoint: Checkpoint, data: AnnotatedImages, split: str, o: E
         order=getattr(checkpoint.options, "order", "given"),
         batch_size=o.batch_size,
         grid=checkpoint.options.needs_grid,
-        device=pick_device(o.device),
+        device=device,
+        precision=fast_precision(device) if precision == "auto" else precision,
         splits=[split],
     )[split]
 
@@ -104,6 +108,7 @@ def judge(path: Path, name: str, data: AnnotatedImages, o: EvaluateOptions) -> S
 
 def evaluate(o: EvaluateOptions, source: DataOptions) -> dict[str, Any]:
     """Everything about every checkpoint, as it is written to evaluation.json."""
+    require_folder(o.output)
     names = o.name or tuple(_name_of(path) for path in o.checkpoint)
     if len(names) != len(o.checkpoint) or len(set(names)) != len(names):
         raise ValueError(
@@ -147,12 +152,7 @@ def table(result: dict[str, Any]) -> str:
         if any(cell.strip() for cell in cells):
             lines.append(f"{metric:>14}" + "".join(cells))
     for one in systems:
-        errs = one["search_or_model"]
-        lines.append(
-            f"{one['name']}: {100 * errs['right']:.0f} % right, the search errs in "
-            f"{100 * errs['search_error']:.0f} %, the model in {100 * errs['model_error']:.0f} % of "
-            f"{errs['images']} images"
-        )
+        lines.append(f"{one['name']}: {_who_errs(one['search_or_model'])}")
     for pair in result["comparisons"]:
         lines.append(f"{pair['second']} less {pair['first']}:")
         for metric in SHOWN:
@@ -161,6 +161,16 @@ def table(result: dict[str, Any]) -> str:
                 p = "" if value["p"] is None else f"  p = {value['p']:.3f}"
                 lines.append(f"{metric:>14}{_cell(metric, value):>26}{p}")
     return "\n".join(lines)
+
+
+def _who_errs(found: dict[str, float]) -> str:
+    """Search and model are told apart only where there is a search, and the system has learned something."""
+    right = f"{100 * found['right']:.0f} % of {found['images']} images right"
+    if "truth_log_probability" not in found:
+        return f"{right}; it scores labels, so no search can err"
+    if not found["right"]:
+        return f"{right}: it has learned too little to say whether the search or the model errs"
+    return f"{right}, the search errs in {100 * found['search_error']:.0f} %, the model in {100 * found['model_error']:.0f} %"
 
 
 def _cell(metric: str, value: dict[str, float]) -> str:
@@ -182,14 +192,20 @@ def main(argv: list[str] | None = None) -> int:
     )
     try:
         result = evaluate(options, source)
+        print(printable(table(result)))  # first: whatever happens to the files, the numbers are there
+        from helpers.data.files import replacing, write_json
+        from helpers.plots import overview, to_png
+
+        write_json(options.output / "evaluation.json", result)
+        with replacing(options.output / "evaluation.png") as temporary:
+            temporary.write_bytes(to_png(overview(_without_formulas(result))))
     except (ValueError, OSError) as error:
         return fail(error)
-    from helpers.data.files import replacing, write_json
-    from helpers.plots import overview, to_png
-
-    write_json(options.output / "evaluation.json", result)
-    with replacing(options.output / "evaluation.png") as temporary:
-        temporary.write_bytes(to_png(overview(result)))
-    print(table(result))
     print(f"everything is in {options.output / 'evaluation.json'}, the figure beside it")
     return 0
+
+
+def _without_formulas(result: dict[str, Any]) -> dict[str, Any]:
+    """The same with $ in names as matplotlib writes it, which else begins a formula there."""
+    systems = [one | {"name": one["name"].replace("$", r"\$")} for one in result["systems"]]
+    return result | {"data": result["data"].replace("$", r"\$"), "systems": systems}

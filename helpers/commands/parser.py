@@ -116,6 +116,8 @@ def _converter(spec: Spec, kind: type) -> Any:
         except ValueError:
             wanted = rule.text if rule else {int: "a whole number", float: "a number"}[kind]
             raise argparse.ArgumentTypeError(f"{text} must be {wanted}") from None
+        if kind is Path and not text:
+            raise argparse.ArgumentTypeError("a path is missing: it is empty")
         if rule is not None and not rule.holds(value):
             raise argparse.ArgumentTypeError(f"{text} must be {rule.text}")
         return value
@@ -123,7 +125,12 @@ def _converter(spec: Spec, kind: type) -> Any:
     return convert
 
 
+def printable(text: str) -> str:
+    """Text of others for a terminal: what could move its cursor or change its colours is shown as \\x1b and the like."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 def fail(error: BaseException) -> int:
     """Print what the user can fix as one line; the exit status."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {printable(str(error))}", file=sys.stderr)
     return 1

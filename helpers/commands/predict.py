@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from helpers.commands.parser import fail, parse
+from helpers.commands.parser import fail, parse, printable
 from helpers.systems.options import COUNT, NOT_NEGATIVE, SHARE_OR_ALL, Options, option
-from helpers.training.config import pick_device, require_folder
+from helpers.training.config import SEED, pick_device, require_folder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -63,7 +63,7 @@ class PredictOptions(Options):
     temperature: float = option(
         0.0, "captioners: above 0 draws the words; above 1 wilder", NOT_NEGATIVE, basic=True
     )
-    seed: int = option(0, "captioners: of the drawing", basic=True)
+    seed: int = option(0, "captioners: of the drawing", SEED, basic=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -211,11 +211,11 @@ def run(o: PredictOptions) -> int:
             if o.jsonl:
                 files["jsonl"].write(json.dumps({"file": str(path)} | found, ensure_ascii=False) + "\n")
             if not files:
-                print("\n".join([str(path), *_lines(found)]))
+                print(printable("\n".join([str(path), *_lines(found)])))
             if o.pictures is not None:
                 draw(checkpoint, o, path, image, found)
     for error in unreadable:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
     for place in filter(None, (o.csv, o.jsonl, o.pictures)):
         print(f"{len(paths) - len(unreadable)} of {len(paths)} images: {place}")
     return 1 if unreadable else 0

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             workers=given.workers,
             overwrite=given.overwrite,
         )
-    except (ValueError, FileExistsError) as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"{folder}: {given.n} train, {val} val, {test} test images of {given.size} x {given.size} pixels")
     return 0

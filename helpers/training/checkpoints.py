@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +17,14 @@ from safetensors.torch import save_file
 from helpers.data.files import replacing
 from helpers.data.images import Preprocessing
 from helpers.data.labels import Vocabulary
+from helpers.encoders.backbones import weights_id
 from helpers.encoders.crops import AnyEncoder, DetailEncoder, backbone_name, build_crop_encoder, layout
 from helpers.systems.base import System
 from helpers.systems.options import SystemOptions, known
 from helpers.systems.registry import build
 
 FORMAT = "2"
+MOST_STEPS, MOST_PIXELS = 10_000, 8192  # no system has more labels per image, no encoder a larger side
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,24 @@ class Checkpoint:
     preprocessing: Preprocessing
     config: dict[str, Any]
     metrics: dict[str, dict[str, float]]
+
+
+@contextmanager
+def saving(path: Path | str) -> Iterator[Path]:
+    """`files.replacing` for what took hours: the new file is on the disk before the old one goes.
+
+    Raises OSError with the file and what to do where it cannot be written, as on a full disk.
+    """
+    try:
+        with replacing(path) as temporary:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors raise their own
+        raise OSError(
+            f"{path} could not be written ({error}): is the disk full? What was saved there before is as it was. Free "
+            "some space; an interrupted training goes on with --resume"
+        ) from error
 
 
 def save_checkpoint(
@@ -71,12 +94,10 @@ def save_checkpoint(
         "config": config,
         "metrics": metrics,
     }
-    with replacing(path) as temporary:
-        save_file(
-            {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
-            temporary,
-            metadata={"format": FORMAT, "about": json.dumps(about, allow_nan=False)},
-        )
+    tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    metadata = {"format": FORMAT, "about": json.dumps(about, allow_nan=False), "sha256": weights_id(tensors)}
+    with saving(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
 
 
 def load_checkpoint(path: Path | str, *, device: torch.device | str = "cpu") -> Checkpoint:
@@ -105,21 +126,31 @@ def load_checkpoint(path: Path | str, *, device: torch.device | str = "cpu") -> 
             f"{path} holds no trained system of format {FORMAT} (found {metadata.get('format')}): train again, or "
             "update the course"
         )
-    about = json.loads(metadata["about"])
-    name, encoder = about["system"], _encoder(about["encoder"])
-    encoder.load_state_dict(_part(tensors, "encoder."))
-    options = known(name).of(about["options"], what=name)
-    system = build(name, Vocabulary(about["labels"]), encoder.dim, options)
-    system.load_state_dict(_part(tensors, "system."))
+    if metadata.get("sha256", checksum := weights_id(tensors)) != checksum:
+        raise ValueError(f"{path} is damaged: its weights have changed since they were saved; copy it again")
+    try:
+        about = json.loads(metadata["about"])
+        name, encoder = about["system"], _encoder(about["encoder"])
+        encoder.load_state_dict(_part(tensors, "encoder."))
+        options = known(name).of(about["options"], what=name)
+        if (getattr(options, "max_labels", None) or 0) > MOST_STEPS:
+            raise ValueError(f"max_labels is {options.max_labels}")
+        system = build(name, Vocabulary(about["labels"]), encoder.dim, options)
+        system.load_state_dict(_part(tensors, "system."))
+        found = about["config"], about["metrics"]
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged or was edited: its description does not fit its weights ({error})"
+        ) from error
     system.encoder = encoder
     system.to(device).eval()
-    return Checkpoint(
-        name, options, system, system.vocabulary, encoder.preprocessing, about["config"], about["metrics"]
-    )
+    return Checkpoint(name, options, system, system.vocabulary, encoder.preprocessing, *found)
 
 
 def _encoder(about: dict[str, Any]) -> AnyEncoder:
     preprocessing = Preprocessing.from_dict(about["preprocessing"])
+    if preprocessing.size > MOST_PIXELS:
+        raise ValueError(f"image_size is {preprocessing.size}")
     encoder = build_crop_encoder(
         about["name"], about["crops"], weights=None, image_size=preprocessing.size, freeze=True
     )

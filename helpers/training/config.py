@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,6 +20,9 @@ from helpers.systems.options import (
     SHARE,
     SHARE_OR_ALL,
     Options,
+    Rule,
+    ScoringOptions,
+    SrCnnRnnOptions,
     SystemOptions,
     one_of,
     option,
@@ -27,6 +31,7 @@ from helpers.systems.options import (
 if TYPE_CHECKING:
     import torch
 
+SEED = Rule("a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)
 SCHEDULES = ("one-cycle", "cyclic", "constant")
 CYCLE = 4  # steps
 EPOCHS, BATCH_SIZE = 20, 64  # unless they are given
@@ -63,6 +68,11 @@ class EncoderOptions(Options):
     freeze: bool = option(True, "cache the features of a fixed encoder", basic=True)
     freeze_up_to: str | None = option(
         None, "keep only its parts up to this one, such as layer3; the others learn", metavar="PART"
+    )
+    precision: str = option(
+        "auto",
+        "a fixed encoder computes in this; auto: bfloat16 where the machine has instructions for it",
+        one_of("auto", "float32", "bfloat16"),
     )
     crops: int = option(
         0,
@@ -137,7 +147,7 @@ class FitOptions(Options):
         None, "stop after N epochs without gain (default: never)", COUNT, basic=True
     )
     amp: bool = option(False, "bfloat16 autocast")
-    seed: int = option(0, "of weights, order and dropout", basic=True)
+    seed: int = option(0, "of weights, order and dropout", SEED, basic=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +165,12 @@ class RunOptions(Options):
     init_encoder: Path | None = option(None, "start from the encoder of an earlier run", metavar="CHECKPOINT")
     init_from: Path | None = option(None, "start from all weights of an earlier run", metavar="CHECKPOINT")
     device: str = option("auto", "auto, cpu, cuda or mps", basic=True)
-    num_workers: int = option(0, "processes that read images", COUNT_OR_0)
+    num_workers: int | None = option(
+        None,
+        "threads that read images to encode (default: all cores); processes that read them where the encoder learns "
+        "(default: 0)",
+        COUNT_OR_0,
+    )
     half: bool = option(False, "store the checkpoint as float16, half the size")
     resume: bool = option(False, "go on with an interrupted run in --output", basic=True)
 
@@ -199,14 +214,18 @@ class Config:
             raise ValueError(
                 f"--select {run.select}: there is no such metric; there are {', '.join(options.metrics)}"
             )
+        if run.select == "mAP" and not isinstance(options, (ScoringOptions, SrCnnRnnOptions)):
+            raise ValueError(
+                f"--select mAP needs a score for every label, and {self.system} names a set: use CF1"
+            )
         require_folder(run.output)
-        if run.resume:
-            return
-        if (run.output / "checkpoint.safetensors").exists():
+        check_csv(self.data.data)
+        resumed = run.resume and (run.output / "last.pt").exists()
+        if (run.output / "checkpoint.safetensors").exists() and not resumed:
             raise ValueError(
                 f"{run.output} holds a finished run already: choose another --output, or delete it"
             )
-        if (run.output / "last.pt").exists():
+        if (run.output / "last.pt").exists() and not resumed:
             raise ValueError(
                 f"{run.output} holds an interrupted run: go on with it with --resume, choose another --output, or "
                 "delete it"
@@ -251,6 +270,21 @@ def pick_device(name: str) -> torch.device:
     if device.type == "mps" and not mps:
         raise ValueError(f"--device {name}, but torch has no MPS here: use --device cpu")
     return device
+
+
+def check_csv(source: str) -> None:
+    """Raise ValueError for a folder whose labels.csv has no header; `data.readers` says the rest, but takes seconds."""
+    path = Path(source) / "labels.csv"
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        first = file.readline().strip()
+    words = set(re.split(r"[,;\t]", first.lower().replace('"', "").replace(" ", "")))
+    if not words & {"file", "image", "filename"} or not words & {"labels", "label"}:
+        raise ValueError(
+            f"{path}: the first line is {first[:80]!r}, expected `file,labels` (or `file,labels,split`). Put it above "
+            "the first image"
+        )
 
 
 def require_file(path: Path | str, option: str, fix: str) -> None:

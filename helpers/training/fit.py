@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_m
 from tqdm.auto import tqdm
 
 from helpers.data.batches import Batch
-from helpers.data.files import load_state, save_state
+from helpers.data.files import load_state
 from helpers.metrics.label_sets import multilabel_metrics, sequence_metrics
 from helpers.systems.base import System
+from helpers.training.checkpoints import saving
 from helpers.training.config import CYCLE, FitOptions, usual_epochs
 
 Metrics = dict[str, float]
@@ -44,6 +47,24 @@ class Outputs:
         if self.said is not None:
             result |= sequence_metrics(self.said, self.target)
         return result
+
+
+@contextmanager
+def threads_for(model: nn.Module, device: torch.device | str) -> Iterator[None]:
+    """One torch thread while a model that reads one vector per image works on the CPU; restored afterwards.
+
+    Its steps are too small to share: threads wait for one another longer than they compute. A model with an encoder
+    or a grid keeps all threads. OMP_NUM_THREADS, where it is set, decides in every case.
+    """
+    before = torch.get_num_threads()
+    needs_grid = getattr(getattr(model, "options", None), "needs_grid", False)
+    small = getattr(model, "encoder", None) is None and not needs_grid
+    if small and torch.device(device).type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @torch.inference_mode()
@@ -128,7 +149,7 @@ def fit(
     bar = tqdm(
         total=total, initial=run.epoch * len(loader), desc="training", unit="step", disable=not progress
     )
-    with bar, run.writer() as writer:
+    with bar, run.writer() as writer, threads_for(model, device):
         while run.epoch < options.epochs and not run.out_of_patience():
             # Each epoch starts from a seed of its own: a resumed run draws what the uninterrupted one drew.
             torch.manual_seed(options.seed * 1_000_003 + run.epoch)
@@ -139,6 +160,11 @@ def fit(
             if select not in metrics:
                 raise ValueError(
                     f"there is no validation metric {select!r} to select on; there are {sorted(metrics)}"
+                )
+            if math.isnan(metrics[select]):
+                raise ValueError(
+                    f"the validation metric {select} is not a number, so no epoch is the best: has no validation image "
+                    "a label? Then give --select another metric, or the split some labels"
                 )
             row = {
                 "epoch": run.epoch + 1,
@@ -281,8 +307,11 @@ class _Run:
             self.best_state = {k: v.detach().clone() for k, v in self.judged.state_dict().items()}
             self.best_epoch = self.epoch
         if self.output is not None:
-            state = {name: part.state_dict() for name, part in self.parts.items()}
-            save_state(self.output / "last.pt", state | self._progress() | {"options": asdict(self.options)})
+            state = {name: part.state_dict() for name, part in self.parts.items()} | self._progress()
+            if self.best_epoch == self.epoch:
+                del state["best_state"]  # the same as the weights that were judged last
+            with saving(self.output / "last.pt") as temporary:
+                torch.save(state | {"options": asdict(self.options)}, temporary)
 
     def _progress(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("epoch", "history", "best_epoch", "best_state")}
@@ -294,6 +323,11 @@ class _Run:
             warnings.warn(f"nothing to resume from ({path} does not exist): starting afresh", stacklevel=3)
             return
         saved = load_state(path, device=self.device)
+        with zipfile.ZipFile(path) as file:  # torch writes checksums and does not look at them
+            if damaged := file.testzip():
+                raise ValueError(
+                    f"{path} is damaged ({damaged}): train again into a new --output, or bring back a copy"
+                )
         wanted, found = asdict(self.options), saved["options"]
         if changed := sorted(k for k in wanted if wanted[k] != found.get(k)):
             raise ValueError(
@@ -302,6 +336,8 @@ class _Run:
             )
         for name, part in self.parts.items():
             part.load_state_dict(saved[name])
+        if "best_state" not in saved:
+            saved["best_state"] = {k: v.detach().clone() for k, v in self.judged.state_dict().items()}
         for name in self._progress():
             setattr(self, name, saved[name])
 
@@ -316,4 +352,6 @@ class _Run:
         from torch.utils.tensorboard import SummaryWriter
 
         self.output.mkdir(parents=True, exist_ok=True)
-        return SummaryWriter(self.output / "tensorboard", purge_step=self.epoch + 1)
+        # Written at once: at the end, or after Ctrl-C, nothing waits for its thread.
+        folder = self.output / "tensorboard"
+        return SummaryWriter(folder, purge_step=self.epoch + 1, max_queue=1, flush_secs=1)

@@ -163,7 +163,7 @@ def report(
         result[f"top_{said.k}"] = multilabel_metrics(said.top, said.target)
     if said.scores is not None:
         result["label_calibration"] = calibration(said.scores.flatten(), said.target.flatten())
-    return _finite(result)
+    return finite(result)
 
 
 def by_label(said: Said, labels: tuple[str, ...], frequency: Tensor) -> list[dict[str, Any]]:
@@ -278,12 +278,12 @@ def search_or_model(said: Said) -> dict[str, Any]:
     return result
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same with None for every number that is not finite: JSON has no nan."""
     if isinstance(value, dict):
-        return {key: _finite(x) for key, x in value.items()}
+        return {key: finite(x) for key, x in value.items()}
     if isinstance(value, list):
-        return [_finite(x) for x in value]
+        return [finite(x) for x in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

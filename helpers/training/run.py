@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import platform
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
+from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from helpers.data.batches import CaptionRows, ImageDataset, caption_loader, make_loader
-from helpers.data.files import DATA, read_json, write_json
+from helpers.data.files import DATA, read_json, write_json, write_text
 from helpers.data.images import eval_transform, train_transform
 from helpers.data.labels import Vocabulary
 from helpers.data.load import load
@@ -24,6 +28,7 @@ from helpers.data.words import load_glove, make_tokenizer, word_vocabulary
 from helpers.decoders.label_graph import cooccurrence_prior, cosine_prior, neighbours
 from helpers.encoders.cache import annotations_id, feature_loaders
 from helpers.encoders.crops import AnyEncoder, DetailEncoder, build_crop_encoder, layout
+from helpers.encoders.encoder import fast_precision
 from helpers.encoders.scenes_cnn import KERNELS
 from helpers.scenes.content import LABELS
 from helpers.systems.base import System
@@ -38,19 +43,62 @@ from helpers.systems.options import (
 from helpers.systems.registry import build
 from helpers.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from helpers.training.config import Config, pick_device, scaled
-from helpers.training.fit import Metrics, evaluate, fit, predict_all
-from helpers.training.report import CaptionJudge
+from helpers.training.fit import Metrics, evaluate, fit, predict_all, threads_for
+from helpers.training.report import CaptionJudge, finite
 
 FEW = 1000  # training images; a run says so
+NOTE = """\
+A run of {system}. Begun with: python -m helpers train {system} ...
+
+checkpoint.safetensors  the trained model: encoder, decoder, labels. This one file is enough to label images.
+metrics.json            what it reaches on validation and test, and the numbers of every epoch
+config.json             all options of the run
+tensorboard/            the curves: tensorboard --logdir {output}
+last.pt                 only while the run is not finished: where it goes on (the same command with --resume)
+
+Label images, with pictures or as a table:
+  python -m helpers predict photo.jpg --checkpoint {output} --pictures out
+  python -m helpers predict folder --checkpoint {output} --csv labels.csv
+Judge it, by itself or beside others, with intervals (--data as in the training):
+  python -m helpers evaluate --checkpoint {output} --data ...
+"""
 
 
 def run(config: Config) -> dict[str, Metrics]:
     """Train, select, calibrate, test; leave everything in the output folder. Returns the metrics by split.
 
-    The system is built before images are encoded, so that an impossible option costs no wait.
+    Raises ValueError where another run is training into this folder.
     """
-    started = time.perf_counter()
     config.check()
+    with only_run(config.run.output):
+        config.check()  # another run may have ended a moment ago
+        return _run(config)
+
+
+@contextmanager
+def only_run(output: Path) -> Iterator[None]:
+    """Let one process at a time train into a folder; clear what a killed one was writing, and a folder left empty."""
+    output.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output / ".lock")  # the system frees it when its process dies
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(
+            f"another run is training into {output} right now: wait for it, or choose another --output"
+        ) from error
+    try:
+        for left in output.glob(".*.tmp"):
+            left.unlink()
+        yield
+    finally:
+        lock.release()
+        if {path.name for path in output.iterdir()} <= {".lock"}:
+            shutil.rmtree(output)
+
+
+def _run(config: Config) -> dict[str, Metrics]:
+    """The system is built before images are encoded, so that an impossible option costs no wait."""
+    started = time.perf_counter()
     device = pick_device(config.run.device)
     data = load_data(config)
     print(data.describe())
@@ -78,6 +126,7 @@ def run(config: Config) -> dict[str, Metrics]:
     loaders = make_loaders(config, data, task, encoder, device)
     encoded = time.perf_counter()
     write_json(output / "config.json", about)
+    write_text(output / "README.txt", NOTE.format(output=output, system=config.system))
     judges = {s: task.judge(data, s, loaders[s], device, unmasked=True) for s in ("val", "test")}
     history = fit(
         system,
@@ -89,28 +138,28 @@ def run(config: Config) -> dict[str, Metrics]:
         output=output,
         resume=config.run.resume,
     )
-    if type(system).calibrate is not System.calibrate:  # the others have nothing to choose
-        val = predict_all(system, loaders["val"], device=device)
-        system.calibrate(val.scores, val.target)
-    metrics = {split: judge(system) for split, judge in judges.items()}
+    with threads_for(system, device):
+        if type(system).calibrate is not System.calibrate:  # the others have nothing to choose
+            val = predict_all(system, loaders["val"], device=device)
+            system.calibrate(val.scores, val.target)
+        metrics = {split: judge(system) for split, judge in judges.items()}
     seconds = {"encoding": encoded - started, "total": time.perf_counter() - started}
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     versions["torchvision"] = torchvision.__version__
     where = f"{device.type}, {torch.get_num_threads()} threads"
     if device.type == "cuda":
         where = torch.cuda.get_device_name(device)
-    write_json(
-        output / "metrics.json",
-        {**metrics, "history": history, "seconds": seconds, "device": where, "versions": versions},
-    )
     save_checkpoint(
         output / "checkpoint.safetensors",
         system,
         encoder,
         config=config.plain(),
-        metrics=metrics,
+        metrics=finite(metrics),
         half=config.run.half,
     )
+    about = {"history": history, "seconds": seconds, "device": where, "versions": versions}
+    write_json(output / "metrics.json", finite({**metrics, **about}))
+    (output / "last.pt").unlink()  # all that was needed to go on
     return metrics
 
 
@@ -121,6 +170,12 @@ def load_data(config: Config) -> AnnotatedImages:
     """The data set. Raises ValueError where a split is empty: training selects on val and is judged on test."""
     unlabelled = "drop" if config.data.drop_unlabelled else "keep"
     data = load(config.data.data, config.data.data_dir, unlabelled=unlabelled, download=config.data.download)
+    if config.options.learns == "labels":
+        for split in ("train", "val"):
+            if data.split(split) and not any(record.labels for record in data.split(split)):
+                raise ValueError(
+                    f"{data.name}: no {split} image has a label, and {config.system} learns and is chosen by labels"
+                )
     if empty := [split for split in SPLITS if not data.split(split)]:
         raise ValueError(
             f"{data.name}: no image is in {' and '.join(empty)}, and training needs train, val and test: put images "
@@ -199,6 +254,7 @@ def make_loaders(
             grid=config.options.needs_grid,
             flip=c.flip,
             device=device,
+            precision=fast_precision(device) if c.precision == "auto" else c.precision,
             num_workers=workers,
             **how,
         )
@@ -212,7 +268,7 @@ def make_loaders(
             randaugment=c.randaugment,
         )
         transforms = dict.fromkeys(SPLITS, eval_transform(encoder.preprocessing)) | {"train": changed}
-        how |= {"num_workers": workers, "pin_memory": device.type == "cuda"}
+        how |= {"num_workers": workers or 0, "pin_memory": device.type == "cuda"}
         labels = {"order": order, "frequency": data.frequency()}
         loaders = {
             split: make_loader(

@@ -1,4 +1,4 @@
-"""`python -m helpers evaluate`, end to end on a few scenes, its figure and its browser."""
+"""`python -m helpers evaluate`, end to end on a few scenes, and its figure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from lessons.nb07 import TABLES, as_html, results_browser
 
 from helpers.commands import evaluate, train
 from helpers.plots import overview
@@ -47,17 +46,6 @@ def test_one_command_gives_the_whole_table(folder: Path, capsys) -> None:
     assert (folder / "out" / "evaluation.png").stat().st_size > 20_000
     assert len(overview(result).axes) == 4
 
-    view = results_browser(result)
-    system, table = view.children[0].children
-    sort, descending = view.children[1].children
-    for key in TABLES.values():
-        table.label = key
-    table.value, system.value, sort.value, descending.value = "by_label", "ria", "support", True
-    supports = [row["support"] for row in result["systems"][1]["by_label"]]
-    assert f">{max(supports)}<" in view.children[2].value.split("</tr>")[1]
-    descending.value = False
-    assert f">{min(supports)}<" in view.children[2].value.split("</tr>")[1]
-
 
 def test_options_reach_the_systems(folder: Path, capsys) -> None:
     def metrics() -> list[dict[str, float]]:
@@ -89,6 +77,33 @@ def test_numbers_out_of_range_are_refused(folder: Path, capsys, words: str) -> N
     assert f"argument {words.split()[0]}: {words.split()[1]} must be" in capsys.readouterr().err
 
 
+def test_one_label_odd_names_and_an_output_that_cannot_be_written(tmp_path: Path, capsys) -> None:
+    from PIL import Image
+
+    rows = ["file,labels,split"]
+    for i in range(8):
+        Image.new("RGB", (32, 32), (30 * i, 0, 0)).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{'$ca$h_^' if i % 2 else ''},{('train', 'val', 'test')[i // 2 % 3]}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
+    places = ["--data", str(tmp_path), "--cache-dir", str(tmp_path / "cache")]
+    small = ["ria", "--backbone", "scenes_cnn", "--weights", "none", "--epochs", "1", "--hidden", "4"]
+    assert train.main([*small, *places, "--output", str(tmp_path / "$run_^$")]) == 0
+    (tmp_path / "file").touch()
+    judged = ["--checkpoint", str(tmp_path / "$run_^$"), *places, "--replicates", "5"]
+    assert evaluate.main([*judged, "--output", str(tmp_path / "file")]) == 1
+    assert "file is a file, not a folder" in capsys.readouterr().err
+    assert evaluate.main([*judged, "--output", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "evaluation.png").is_file()
+
+
+def test_who_errs_is_said_only_where_it_is_known() -> None:
+    found = {"right": 0.25, "images": 8, "search_error": 0.5, "model_error": 0.25}
+    assert "no search can err" in evaluate._who_errs(found)
+    decoder = found | {"truth_log_probability": -3.0}
+    assert "the search errs in 50 %" in evaluate._who_errs(decoder)
+    assert "learned too little" in evaluate._who_errs(decoder | {"right": 0.0, "search_error": 1.0})
+
+
 def test_other_labels_are_refused(folder: Path, tmp_path: Path, capsys) -> None:
     from PIL import Image
 
@@ -99,10 +114,3 @@ def test_other_labels_are_refused(folder: Path, tmp_path: Path, capsys) -> None:
     checkpoint = str(folder / "ria" / "checkpoint.safetensors")
     assert evaluate.main(["--checkpoint", checkpoint, "--data", str(tmp_path)]) == 1
     assert "error" in capsys.readouterr().err
-
-
-def test_a_table_is_safe_and_says_what_it_leaves_out() -> None:
-    rows = [{"label": f"<b>{i}", "value": None if i == 0 else i / 10} for i in range(5)]
-    text = as_html(rows, "value", most=3)
-    assert "<b>" not in text and "&lt;b&gt;4" in text and "2 more rows" in text
-    assert text.index("&lt;b&gt;4") < text.index("&lt;b&gt;3")

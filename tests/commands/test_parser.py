@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from helpers.commands import evaluate, predict, train
+from helpers.commands.parser import printable
+from helpers.commands.train import configure
 from helpers.systems.options import OPTIONS
 
 
@@ -102,3 +105,39 @@ def test_words_reach_their_classes_and_files_are_read(tmp_path) -> None:
     assert config.encoder.freeze and config.run.batch_size is None
     with pytest.raises(SystemExit):
         train.configure(["ria"])  # no output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--output", ""], "a path is missing"),
+        (["--output", "a", "--seed", str(2**70)], "must be a whole number from 0"),
+        (["--output", "a", "--seed", "-1"], "must be a whole number from 0"),
+        (["--output", "a", "--lr", "nan"], "must be a number above 0"),
+    ],
+)
+def test_what_would_fail_late_is_refused(capsys, words: list[str], message: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        configure(["ria", *words])
+    assert message in capsys.readouterr().err
+
+
+def test_a_terminal_is_not_steered_by_names() -> None:
+    assert printable("caf\u00e9\n\x1b[31mred\x07") == "caf\u00e9\n\\x1b[31mred\\x07"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_stopped_command_says_so(monkeypatch, capsys, name: str) -> None:
+    from helpers import __main__ as program
+
+    def stop(words):
+        signal.raise_signal(getattr(signal, name))
+
+    monkeypatch.setattr("helpers.commands.check.main", stop)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert program.main(["check"]) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "interrupted" in capsys.readouterr().err

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from helpers.commands import predict, train
-from helpers.data.files import load_state
 from helpers.data.images import open_image
 from helpers.encoders.crops import CropEncoder
 from helpers.training import run as experiment
@@ -42,8 +41,9 @@ def test_a_run_leaves_everything(few_scenes: Path, tmp_path: Path, capsys, words
     assert train.main(arguments(few_scenes, tmp_path / "run", words)) == 0
     out = capsys.readouterr().out
     assert "48" in out and "OF1" in out
-    found = {path.name for path in (tmp_path / "run").iterdir()}
-    assert found == {"checkpoint.safetensors", "config.json", "last.pt", "metrics.json", "tensorboard"}
+    found = {path.name for path in (tmp_path / "run").iterdir() if path.name != ".lock"}
+    assert found == {"README.txt", "checkpoint.safetensors", "config.json", "metrics.json", "tensorboard"}
+    assert f"--checkpoint {tmp_path / 'run'}" in (tmp_path / "run" / "README.txt").read_text()
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert set(metrics) >= {"val", "test", "history", "seconds", "device", "versions"}
     assert len(metrics["history"]) == 2
@@ -127,7 +127,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(few_scenes, tmp_path, mo
     assert main("broken", "--lr", "0.5", "--resume") == 1
     assert "learning_rate: 0.001 -> 0.5" in capsys.readouterr().err
     assert main("broken", "--resume") == 0
-    one, two = (load_state(tmp_path / name / "last.pt")["model"] for name in ("straight", "broken"))
+    one, two = (load_checkpoint(tmp_path / name).system.state_dict() for name in ("straight", "broken"))
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert main("straight") == 1
     assert "holds a finished run" in capsys.readouterr().err
@@ -199,16 +199,45 @@ def test_a_batch_of_one_image_trains(tmp_path: Path, words: str) -> None:
     assert train.main(on_own_images(tmp_path, "train train train val test", words)) == 0
 
 
-def test_a_run_is_not_resumed_on_other_data(tmp_path, capsys) -> None:
+def test_a_run_is_not_resumed_on_other_data(tmp_path, capsys, monkeypatch) -> None:
     command = on_own_images(tmp_path, "train train val test", "ria --epochs 2 --hidden 4")
-    assert train.main(command) == 0
-    (tmp_path / "run" / "checkpoint.safetensors").unlink()  # as if it had been stopped
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "finite", lambda _: 1 / 0)  # it ends before it has saved its checkpoint
+        with pytest.raises(ZeroDivisionError):
+            train.main(command)
     table = (tmp_path / "labels.csv").read_text()
     (tmp_path / "labels.csv").write_text(table.replace("cat;dog,train", "cat,train"))
     assert train.main([*command, "--resume"]) == 1
     assert "not those that this run began with" in capsys.readouterr().err
     (tmp_path / "labels.csv").write_text(table)
     assert train.main([*command, "--resume"]) == 0
+    assert train.main([*command, "--resume"]) == 1
+    assert "holds a finished run" in capsys.readouterr().err
+
+
+def test_a_split_without_labels(tmp_path, capsys) -> None:
+    """Without labels to choose on nothing is trained; without labels to be judged on, there is a null."""
+    command = on_own_images(tmp_path, "train val test", "bce")
+    table = (tmp_path / "labels.csv").read_text()
+    (tmp_path / "labels.csv").write_text(table.replace("cat;dog,val", ",val"))
+    assert train.main(command) == 1
+    assert "no val image has a label" in capsys.readouterr().err
+    (tmp_path / "labels.csv").write_text(table.replace("cat,test", ",test"))
+    assert train.main(command) == 0
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]["mAP"] is None
+    assert load_checkpoint(tmp_path / "run").metrics["test"]["mAP"] is None
+
+
+def test_two_runs_do_not_share_a_folder(few_scenes: Path, tmp_path: Path, capsys) -> None:
+    run = tmp_path / "run"
+    with experiment.only_run(run):
+        assert train.main(arguments(few_scenes, run, "bce")) == 1
+        assert "another run is training into" in capsys.readouterr().err and run.exists()
+    assert not run.exists()  # nothing came of it
+    run.mkdir()
+    (run / ".last.pt.1.2.tmp").touch()  # a killed run was writing
+    with experiment.only_run(run):
+        assert {path.name for path in run.iterdir()} == {".lock"}
 
 
 def test_an_interrupt_while_encoding_says_what_is_kept(few_scenes, tmp_path, monkeypatch, capsys) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from helpers.commands.train import configure
-from helpers.training.config import pick_device, scaled
+from helpers.training.config import check_csv, pick_device, scaled
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,7 @@ from helpers.training.config import pick_device, scaled
         ("ria --select mAPP", "--select mAPP: there is no such metric; there are CP"),
         ("ria --select BLEU-4", "CF1"),
         ("captioner --select CF1", "BLEU-4"),
+        ("ria --select mAP", "needs a score for every label"),
     ],
 )
 def test_a_run_that_cannot_work_is_refused(tmp_path: Path, words: str, message: str) -> None:
@@ -59,6 +62,20 @@ def test_outputs_that_cannot_be_written_or_are_taken_are_refused(tmp_path: Path)
 def test_few_images_get_small_batches_and_enough_steps(images: int, words: str, found: tuple) -> None:
     config = scaled(configure(["ria", "--output", "unused", *words.split()]), images)
     assert (config.run.batch_size, config.fit.epochs) == found
+
+
+def test_a_wrong_csv_is_refused_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("beach.jpg,sea;sky\n")
+    script = (
+        "import sys; from helpers.__main__ import main; status = main(sys.argv[1:]); "
+        "sys.exit(10 * ('torch' in sys.modules) + status)"
+    )
+    words = ["train", "ria", "--data", str(tmp_path), "--output", str(tmp_path / "run")]
+    answer = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+    assert answer.returncode == 1 and "expected `file,labels`" in answer.stderr
+    for header in ("file,labels", '"image";"label"', "filename\tlabels\tsplit"):
+        (tmp_path / "labels.csv").write_text(header, encoding="utf-8-sig")
+        check_csv(str(tmp_path))
 
 
 def test_devices() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -228,6 +229,31 @@ def test_resume_refuses_other_options(loader, tmp_path: Path) -> None:
         )
 
 
+def test_a_flipped_bit_in_last_pt_is_found(loader, tmp_path: Path) -> None:
+    run(make_model(), loader, options=plan(epochs=1), output=tmp_path)
+    content = (tmp_path / "last.pt").read_bytes()
+    with zipfile.ZipFile(tmp_path / "last.pt") as file:
+        largest = max(file.infolist(), key=lambda one: one.file_size if "/data/" in one.filename else 0)
+        raw = file.read(largest)
+    place = content.index(raw) + len(raw) // 2
+    (tmp_path / "last.pt").write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(ValueError, match="is damaged"):
+        run(make_model(), loader, options=plan(epochs=1), output=tmp_path, resume=True)
+
+
+def test_last_pt_holds_no_weights_twice(loader, tmp_path: Path) -> None:
+    """The best weights are in it only where they are not those of its last epoch."""
+    for name, values in (("best", [1, 2]), ("worse", [2, 1])):
+        how = {"validate": scripted(values), "select": "score", "options": plan(epochs=2)}
+        run(make_model(), loader, output=tmp_path / name, **how)
+        assert ("best_state" in load_state(tmp_path / name / "last.pt")) == (name == "worse")
+
+
+def test_a_metric_that_is_not_a_number_stops_at_once(loader) -> None:
+    with pytest.raises(ValueError, match="score is not a number"):
+        run(make_model(), loader, validate=scripted([torch.nan]), select="score", options=plan(epochs=1))
+
+
 def test_resume_without_a_run_starts_afresh(loader, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="starting afresh"):
         run(make_model(), loader, options=plan(epochs=1), output=tmp_path, resume=True)
@@ -316,6 +342,38 @@ def test_what_cannot_be_trained_or_selected_is_refused(loader) -> None:
         run(frozen, loader)
     with pytest.raises(ValueError, match="no validation metric 'mAPP'"):
         run(make_model(), loader, select="mAPP", options=plan(epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("part", "environment", "wanted"),
+    [
+        ({}, {}, 1),
+        ({"encoder": None, "options": SimpleNamespace(needs_grid=False)}, {}, 1),
+        ({"encoder": nn.Linear(2, 2)}, {}, 2),
+        ({"options": SimpleNamespace(needs_grid=True)}, {}, 2),
+        ({}, {"OMP_NUM_THREADS": "2"}, 2),
+    ],
+    ids=["no encoder", "pooled", "encoder", "grid", "environment"],
+)
+def test_small_models_train_in_one_thread(loader, monkeypatch, part, environment, wanted) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    model, seen, before = make_model(), [], torch.get_num_threads()
+    for name, value in part.items():
+        setattr(model, name, value)
+    torch.set_num_threads(2)
+    try:
+        run(
+            model,
+            loader,
+            validate=lambda m: seen.append(torch.get_num_threads()) or {"score": 1.0},
+            select="score",
+            options=plan(epochs=1),
+        )
+        assert (seen, torch.get_num_threads()) == ([wanted], 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_predict_all_restores_the_mode_and_covers_every_image(loader) -> None:
