@@ -37,16 +37,13 @@ _CONTAINERS = ("encoder", "state_dict", "model_state_dict", "model", "state")
 
 @dataclass(frozen=True)
 class Backbone:
-    """A trunk and what is needed to use it.
+    """A trunk and what is needed to use it."""
 
-    trunk:         the network without its classifier.
-    feature_map:   (trunk, images (B, 3, S, S) float) -> the last feature map (B, D, h, w) float.
-    preprocessing: what the weights were trained with.
-    """
-
-    trunk: nn.Module
-    feature_map: Callable[[nn.Module, Tensor], Tensor]
-    preprocessing: Preprocessing
+    trunk: nn.Module  # the network without its classifier
+    feature_map: Callable[
+        [nn.Module, Tensor], Tensor
+    ]  # trunk, images (B, 3, S, S) -> last feature map (B, D, h, w)
+    preprocessing: Preprocessing  # what the weights were trained with
 
 
 def build_backbone(name: str, *, weights: str | Path | None, image_size: int | None) -> Backbone:
@@ -183,20 +180,14 @@ def _drop_unused(trunk: nn.Module, size: int) -> list[str]:
     Otherwise every checkpoint would store them, and distributed training would wait for their gradients.
     """
     names, parameters = zip(*trunk.named_parameters(), strict=True)
-    was_training = trunk.training
     trunk.eval()
     with torch.enable_grad():
         output = timm_map(trunk, torch.zeros(1, 3, size, size)).sum()
         gradients = torch.autograd.grad(output, parameters, allow_unused=True)
-    trunk.train(was_training)
-    used = {
-        name.split(".")[0] for name, gradient in zip(names, gradients, strict=True) if gradient is not None
-    }
-    unused = [
-        name
-        for name, child in trunk.named_children()
-        if name not in used and next(child.parameters(), None) is not None
-    ]
+    pairs = zip(names, gradients, strict=True)
+    used = {name.split(".")[0] for name, gradient in pairs if gradient is not None}
+    learned = [name for name, child in trunk.named_children() if next(child.parameters(), None) is not None]
+    unused = [name for name in learned if name not in used]
     for name in unused:
         setattr(trunk, name, nn.Identity())
     return unused
@@ -266,9 +257,7 @@ def timm_map(trunk: nn.Module, images: Tensor) -> Tensor:
 def read_weights(path: Path | str, *, known: str = '"imagenet"') -> dict[str, Tensor]:
     """Names and tensors of a weight file, .safetensors or .pth, on the CPU and never unpickled.
 
-    Weights nested in a training program's file ("state_dict", "model", the encoder of our own checkpoints) and
-    a common prefix "module." or "trunk." of all names are unwrapped.
-
+    Weights nested in a training program's file and a common prefix "module." or "trunk." of all names are unwrapped.
     Raises ValueError for a file that is damaged or holds no named tensors, FileNotFoundError with the names that could
     be given instead (`known`).
     """
@@ -283,11 +272,7 @@ def read_weights(path: Path | str, *, known: str = '"imagenet"') -> dict[str, Te
         raise ValueError(f"{path} is not a whole .safetensors file ({error}): download it again") from error
     while isinstance(state, dict) and (inner := next((key for key in _CONTAINERS if key in state), None)):
         state = state[inner]
-    if (
-        not isinstance(state, dict)
-        or not state
-        or not all(isinstance(value, Tensor) for value in state.values())
-    ):
+    if not isinstance(state, dict) or not state or not all(isinstance(x, Tensor) for x in state.values()):
         found = f"the entries {list(state)[:5]}" if isinstance(state, dict) else f"a {type(state).__name__}"
         raise ValueError(
             f"{path} holds {found}, expected names and tensors, as model.state_dict() gives them"
@@ -301,12 +286,9 @@ def read_weights(path: Path | str, *, known: str = '"imagenet"') -> dict[str, Te
 def load_weights(
     trunk: nn.Module, state: dict[str, Tensor], *, source: str, skip: Iterable[str] = ()
 ) -> None:
-    """Copy `state` into `trunk`, in the trunk's own dtype; every name and shape must fit.
+    """Copy `state` into `trunk`, in the trunk's own dtype; every name and shape must fit, or ValueError says which not.
 
-    source: where `state` is from, for the message. skip: parts that the trunk has dropped ("fc", "head.fc"); their
-    entries may be in `state`.
-
-    Raises ValueError naming what is missing, unexpected or of another shape.
+    source: where `state` is from, for the message. skip: parts that the trunk has dropped ("fc", "head.fc").
     """
     skipped = tuple(f"{part}." for part in skip)
     state = {key: value for key, value in state.items() if not key.startswith(skipped)}

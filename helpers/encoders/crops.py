@@ -1,10 +1,10 @@
 """Encoders around an encoder: `CropEncoder` looks at tiles as well, `DetailEncoder` adds colours and places.
 
-Crop-Forwarding: at level 2 an image of 896 pixels is seen five times at 448, as four tiles, in which small things are
-large, and as a whole. One batched pass encodes all views, and their tokens form one longer grid.
+Crop-Forwarding (LCNet, 2023): at level 2 an image of 896 pixels is seen five times at 448, as four tiles and as a
+whole. One batched pass encodes all views, and their tokens form one longer grid.
 
-Details: a network that was trained to name things may forget their colour, and a mean over the grid forgets what is
-on the left. A sentence says both, so they are computed from the pixels and appended to every cell.
+Details: a sentence says what colour a thing has and which one is on the left. A network that was trained to name
+things may forget both, so they are computed from the pixels and appended to every cell.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def num_views(level: int) -> int:
 def cut(images: Tensor, level: int, tile_size: int) -> Tensor:
     """Images (B, 3, S, S) float -> their views (B, num_views, 3, t, t): tiles row by row, then the whole image.
 
-    tile_size: t, the side of a view. The image is resized to level * t and then cut, so nothing at its right and
-    lower edge is lost. Tiles do not overlap. At level 1 the only tile is the whole image again.
+    The image is resized to level * t and then cut, so nothing at its right and lower edge is lost. Tiles do not
+    overlap. At level 1 the only tile is the whole image again.
     """
     whole = _resize(images, tile_size).unsqueeze(1)
     if num_views(level) == 1:
@@ -57,8 +57,7 @@ def cut(images: Tensor, level: int, tile_size: int) -> Tensor:
 def token_boxes(level: int, cells: GridSize, image_size: tuple[float, float] = (1.0, 1.0)) -> Tensor:
     """Where on the image each token of a `CropEncoder` is: (N, 4) float32, x, y, width, height.
 
-    cells: (h, w) of one view. image_size: (width, height) of the image in pixels, for boxes like `records.Box`; by
-    default boxes are in fractions of the image.
+    cells: (h, w) of one view. image_size: (width, height); by default boxes are in fractions of the image.
     """
     (h, w), (width, height) = cells, image_size
     views = [(level, row, column) for row in range(level) for column in range(level)] + [(1, 0, 0)]
@@ -74,8 +73,7 @@ def token_boxes(level: int, cells: GridSize, image_size: tuple[float, float] = (
 def on_image(weights: Tensor, level: int, cells: GridSize) -> Tensor:
     """Weights of the tokens (…, N) as one map of the image (…, h * level, w * level) with the same sum.
 
-    A cell of a tile is a cell of the map; a cell of the whole view spreads its weight evenly over the level² cells
-    that it covers. Draw it with `plots.draw_attention`. cells: (h, w) of one view.
+    A cell of the whole view spreads its weight evenly over the level² cells that it covers. cells: (h, w) of one view.
     """
     h, w = cells
     count, tiles = num_views(level) * h * w, num_views(level) - 1
@@ -127,14 +125,12 @@ class AroundEncoder(nn.Module):
 class CropEncoder(AroundEncoder):
     """An encoder that also looks at tiles; used wherever an `Encoder` is.
 
-    encoder:    encodes a view; t is its image size.
-    level:      tiles per side, see `cut`.
+    encoder: encodes a view; t is its image size. level: tiles per side, see `cut`.
     image_size: S, the side in pixels of the images it gets (default: level * t).
-    views:      num_views(level). A batch of B images is a batch of B * views for the encoder.
 
-    Its grid (B, N, D) has the tokens of all views, N = views * h * w; `boxes` and `on_image` say where they are.
-    Drawn as a picture, the views are below one another: grid_size is (views * h, w). pooled is the mean of all
-    tokens. The name has level and t, and the preprocessing S, so the feature cache keeps them apart.
+    Its grid (B, N, D) has the tokens of all views, N = views * h * w; `token_boxes` and `on_image` say where they are.
+    grid_size is (views * h, w), the views below one another. pooled is the mean of all tokens. The name has level and
+    t, and the preprocessing S, so the feature cache keeps them apart.
     """
 
     def __init__(self, encoder: Encoder, level: int, *, image_size: int | None = None) -> None:
@@ -147,20 +143,8 @@ class CropEncoder(AroundEncoder):
         self.grid_size = (self.views * self.cells[0], self.cells[1])
         self.preprocessing = replace(encoder.preprocessing, size=self.image_size)
 
-    @property
-    def boxes(self) -> Tensor:
-        """`token_boxes` in fractions of the image: (N, 4) float32."""
-        return token_boxes(self.level, self.cells)
-
-    def on_image(self, weights: Tensor) -> Tensor:
-        """`on_image` of weights (…, N) of these tokens."""
-        return on_image(weights, self.level, self.cells)
-
     def forward(self, images: Tensor) -> Features:
-        """Images (B, 3, S, S) float, preprocessed -> pooled (B, D) and grid (B, N, D).
-
-        Raises ValueError for images of another shape or type.
-        """
+        """Images (B, 3, S, S) float, preprocessed -> pooled (B, D) and grid (B, N, D)."""
         require_images(images, self.image_size, self.name)
         views = cut(images, self.level, self.encoder.image_size)  # (B, views, 3, t, t)
         grid = self.encoder(views.flatten(0, 1)).grid  # (B*views, L, D)
@@ -178,8 +162,8 @@ def build_crop_encoder(
 ) -> Encoder | CropEncoder:
     """`encoder.build_encoder`; with a level above 0, a `CropEncoder` around it.
 
-    image_size: S, the side of the whole image in pixels; a view then has S // level. 896 with level 2 and 1344 with
-        level 3 give views of 448 (default: views of the backbone's own size).
+    image_size: S, the side of the whole image in pixels; a view then has S // level. Default: views of the backbone's
+        own size.
     """
     tile = image_size if image_size is None else image_size // max(level, 1)
     encoder = build_encoder(name, weights=weights, image_size=tile, freeze=freeze)
@@ -203,10 +187,9 @@ def _resize(images: Tensor, size: int) -> Tensor:
 def colour_shares(images: Tensor, cells: tuple[int, int], levels: int = LEVELS) -> Tensor:
     """How much of each cell has which colour: images (B, 3, H, W) in 0..1 -> (B, L, levels³), row by row.
 
-    A histogram of the cell's pixels (Swain and Ballard, "Color Indexing", IJCV 1991) with soft bins: there are
-    `levels` levels per channel, and a pixel between two levels counts for both, in shares that sum to 1. So do the
-    shares of a cell. cells: (h, w), L = h * w. The last dimension runs over blue fastest, then green. A mean would mix
-    the red of a car with the grey of its street.
+    A histogram of the cell's pixels (Swain and Ballard, "Color Indexing", IJCV 1991) with soft bins: a pixel between
+    two of the `levels` levels of a channel counts for both, in shares that sum to 1, as those of a cell do. cells:
+    (h, w), L = h * w. The last dimension runs over blue fastest, then green.
     """
     steps = torch.arange(levels, device=images.device).view(-1, 1, 1)
     # (B, 3, levels, H, W): 1 at the level itself, falling to 0 at the next one on either side.
@@ -232,11 +215,8 @@ def place_code(boxes: Tensor, octaves: int = OCTAVES) -> Tensor:
 class DetailEncoder(AroundEncoder):
     """An encoder whose cells also have their colours and their place; used wherever an `Encoder` is.
 
-    encoder: an `Encoder` or a `CropEncoder`, frozen or not.
-
     D grows by 27 `colour_shares` and 14 numbers of `place_code`. The tokens of crops have the colours of their tile
-    and their place on the whole image. pooled stays the mean of the cells. The name has what was added, so the
-    feature cache keeps them apart.
+    and their place on the whole image. pooled stays the mean of the cells. The name has what was added.
     """
 
     def __init__(self, encoder: Encoder | CropEncoder) -> None:
@@ -252,10 +232,7 @@ class DetailEncoder(AroundEncoder):
         self.dim = encoder.dim + LEVELS**3 + place.shape[1]
 
     def forward(self, images: Tensor) -> Features:
-        """Images (B, 3, S, S) float, preprocessed -> pooled (B, D) and grid (B, L, D), the additions last.
-
-        Raises ValueError for images of another shape or type.
-        """
+        """Images (B, 3, S, S) float, preprocessed -> pooled (B, D) and grid (B, L, D), the additions last."""
         require_images(images, self.image_size, self.name)
         seen = self.encoder(images).grid
         pixels = denormalize(images.float(), self.preprocessing)

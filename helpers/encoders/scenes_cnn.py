@@ -25,14 +25,12 @@ from helpers.data.files import DATA, read_json, replacing, write_json
 KERNELS = {"scenes_cnn": 3, "scenes_cnn_mixed": 5}  # backbone -> side of its depthwise convolutions
 CHECKSUMS = "checksums.json"
 DIM = 192  # D, numbers per grid cell
-STRIDE = 16  # image pixels per grid cell, on each side
 
 
 class ScenesCNN(nn.Sequential):
     """Images to a feature map, 0.66 million parameters.
 
-    kernel: side of the depthwise convolutions at S/16. A cell sees 143 pixels across with 3 and 207 pixels with 5
-        (`receptive_field`).
+    kernel: side of the depthwise convolutions at S/16. A cell sees 143 pixels across with 3 and 207 pixels with 5.
     forward: images (B, 3, S, S) float32 in -1..1, S a multiple of 16 -> (B, 192, S/16, S/16) float32, at least 0.
     """
 
@@ -77,18 +75,15 @@ def conv_norm(
     channels: int, out: int, *, kernel: int = 3, stride: int = 1, groups: int = 1, activation: bool = True
 ) -> nn.Sequential:
     """Convolution, batch-norm and ReLU (unless activation=False): (B, channels, h, w) to (B, out, h/stride, w/stride)."""
-    layers = [
-        nn.Conv2d(channels, out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out),
-    ]
+    shape = {"stride": stride, "padding": kernel // 2, "groups": groups}
+    layers = [nn.Conv2d(channels, out, kernel, bias=False, **shape), nn.BatchNorm2d(out)]
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if activation else []))
 
 
 def receptive_field(network: nn.Module) -> int:
     """How many pixels across a cell of the last feature map depends on.
 
-    Each k x k convolution adds k - 1 of its own steps. The shortcut of a residual block sees less than its body, so
-    the convolutions are counted as if they came one after the other.
+    Each k x k convolution adds k - 1 of its own steps. The shortcut of a residual block sees less than its body.
     """
     pixels, stride = 1, 1
     for layer in network.modules():

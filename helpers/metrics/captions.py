@@ -22,12 +22,11 @@ def bleu(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[s
     """BLEU-1 to BLEU-4 of a corpus, each from 0 to 1, by torchmetrics.
 
     BLEU-n is the geometric mean of the shares of 1-grams to n-grams that a reference of the same image has, each as
-    often as the reference that has it most, times a penalty for captions that are shorter than the nearest reference,
-    of two equally near ones the shorter (Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine
-    Translation", ACL 2002). The counts are added up over all images before they are divided: it is no mean over images.
+    often as the reference that has it most, times a penalty for captions that are shorter than the nearest reference
+    (Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation", ACL 2002). The counts of all
+    images are added up before they are divided.
 
-    captions: one per image. references: all of its true captions, at least one per image. Words are those of
-    `scored_words`. Raises ValueError for other numbers, or nothing.
+    captions: one per image. references: its true captions, at least one per image. Raises ValueError otherwise.
     """
     if not captions or len(captions) != len(references) or not all(references):
         raise ValueError(

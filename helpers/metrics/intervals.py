@@ -1,12 +1,8 @@
 """How sure a metric is, and whether the difference between two systems is more than chance.
 
-All systems were judged on the same N test images; other images of the same kind would have given other values. The
-bootstrap draws N images from the N, with replacement, and computes the metric again: the spread over many such draws
-is that of the metric (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993). It does not show the spread
-over training seeds.
-
-A draw is a weight per image, how often it was drawn, so all draws are one matrix product. scipy.stats.bootstrap would
-compute every metric anew for each draw.
+The bootstrap draws N images from the N test images, with replacement, and computes the metric again: the spread over
+many draws is that of the metric (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993), without the spread
+over training seeds. A draw is a weight per image, how often it was drawn, so all draws are one matrix product.
 """
 
 from __future__ import annotations
@@ -55,9 +51,8 @@ def bootstrap(
     predicted, target: (N, C) bool; scores: (N, C) float or None; on the CPU. replicates: draws. level: share of the
     draws inside. Raises ValueError as `multilabel_metrics` does, and for replicates < 1 or a level outside 0..1.
 
-    An interval has the spread of the draws, but is centred at the value: a draw misses a third of the images, and so
-    some rare labels altogether, which lowers the averages over labels and N+ in every draw. For the other metrics it
-    is the usual percentile interval, up to the difference between the value and the mean of the draws.
+    An interval has the spread of the draws, but is centred at the value: a draw misses a third of the images, and with
+    them rare labels, which lowers the averages over labels and N+ in every draw.
     """
     _check(replicates, level)
     values = multilabel_metrics(predicted, target, scores)
@@ -83,11 +78,10 @@ def compare(
 ) -> dict[str, Difference]:
     """Metrics of `second` less those of `first`, two systems on the same images: first, second, target (N, C) bool.
 
-    The interval is the bootstrap's, both systems judged on the same draws: hard images are hard for both, so the
-    difference is surer than either metric. p is that of a permutation test: were the two systems equal, their answers
-    to any image could be swapped; p is the share of random swaps (every image with probability 1/2) whose difference
-    is at least as large, in either direction. mAP has no p: the scores of two systems have different scales, so they
-    cannot be swapped. Many comparisons find something below 0.05 by chance alone.
+    The interval is the bootstrap's, both systems judged on the same draws. p is that of a permutation test: if the two
+    systems were equal, their answers to any image could be swapped; p is the share of random swaps (every image with
+    probability 1/2) whose difference is at least as large, in either direction. mAP has no p: the scores of two
+    systems have different scales. Many comparisons find something below 0.05 by chance alone.
     """
     _check(replicates, level)
     if first.shape != second.shape:

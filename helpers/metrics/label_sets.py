@@ -47,10 +47,10 @@ def multilabel_metrics(predicted: Tensor, target: Tensor, scores: Tensor | None 
 
 
 def per_label_metrics(predicted: Tensor, target: Tensor, scores: Tensor | None = None) -> dict[str, Tensor]:
-    """The metrics of each label, CPU tensors of shape (C,).
+    """The metrics of each label, tensors (C,), from what `multilabel_metrics` takes.
 
-    Takes what `multilabel_metrics` takes and raises what it raises. `precision`, `recall`, `f1` float64; `support`
-    (true images) and `predicted` (predicted images) int64; with scores `average_precision` float64.
+    `precision`, `recall`, `f1` float64; `support` (true images) and `predicted` (predicted images) int64; with scores
+    `average_precision` float64.
     """
     predicted, target, scores = _checked(predicted, target, scores)
     tp, named, support = _counts(predicted, target)
@@ -67,11 +67,7 @@ def precision_recall_f1(tp: Tensor, predicted: Tensor, support: Tensor) -> tuple
 
 
 def averages(tp: Tensor, predicted: Tensor, support: Tensor) -> dict[str, Tensor]:
-    """CP, CR, both CF1, OP, OR, OF1 and N+ from the counts of the labels.
-
-    tp, predicted, support: (..., C) int64; returns tensors (...) float64, so that many thresholds are judged at once
-    (`thresholds.choose_global`).
-    """
+    """CP, CR, both CF1, OP, OR, OF1 and N+ from the counts of the labels: (..., C) int64 -> (...) float64."""
     precision, recall, f1 = precision_recall_f1(tp, predicted, support)
     cp, cr = precision.mean(dim=-1), recall.mean(dim=-1)
     overall = precision_recall_f1(tp.sum(dim=-1), predicted.sum(dim=-1), support.sum(dim=-1))
@@ -105,9 +101,8 @@ def average_precision(scores: Tensor, target: Tensor) -> Tensor:
     scores: (N, C) float, finite, on the CPU, any scale; target: (N, C) bool.
 
     It is the mean, over a label's positives, of the precision among the images that score at least as high: images
-    with equal scores form one group, as in scikit-learn, so their order does not matter. torchmetrics has it, but
-    takes a score above 1 for a logit and applies a sigmoid, which makes large ones equal, and it goes label by label
-    in float32 (benchmarks/metrics_speed.py has both times).
+    with equal scores form one group, as in scikit-learn. torchmetrics has it, but applies a sigmoid to scores above 1,
+    which makes large ones equal, and it is slower (benchmarks/metrics_speed.py).
     """
     if scores.dtype in (torch.float16, torch.bfloat16):
         scores = scores.float()  # exact; NumPy has no bfloat16
@@ -129,17 +124,11 @@ def average_precision(scores: Tensor, target: Tensor) -> Tensor:
 def sequence_metrics(tokens: Tensor, target: Tensor) -> dict[str, float]:
     """What the set does not show of a decoder: whether it repeats labels or stops too early.
 
-    tokens: (N, T) int64, the unmasked tokens (repeats allowed), `<stop>` = C from the first stop on.
-    target: (N, C) bool, the true labels.
+    tokens: (N, T) int64, unmasked (repeats allowed), `<stop>` = C from the first stop on. target: (N, C) bool.
 
     - `repeats`: labels emitted before the first `<stop>`, less the distinct ones among them; the mean over the images.
     - `early_stops`: share of the images that emit `<stop>` after fewer labels (repeats counted) than are true.
-    Raises ValueError for shapes that do not fit.
     """
-    if tokens.ndim != 2 or target.ndim != 2 or len(tokens) != len(target) or not len(tokens):
-        raise ValueError(
-            f"expected tokens (N, T) and target (N, C), found {tuple(tokens.shape)} and {tuple(target.shape)}"
-        )
     num_labels = target.shape[1]
     emitted = sequence_lengths(tokens, num_labels)
     distinct = to_multi_hot(tokens, num_labels).sum(1)
@@ -154,18 +143,15 @@ def sequence_metrics(tokens: Tensor, target: Tensor) -> dict[str, float]:
 def set_consistency(
     predicted: Tensor, train_sets: Tensor, rules: Mapping[int, Sequence[int]]
 ) -> dict[str, float]:
-    """Whether predicted sets hang together: shares of the N sets, in 0..1. Compare them with those of the true sets.
+    """Whether predicted sets make sense: shares of the N sets, in 0..1. Compare them with those of the true sets.
 
     predicted: (N, C) bool. train_sets: (M, C) bool, the label sets of the training images. rules: label id -> ids of
-    which at least one must be there too (`helpers.scenes.content.RULES`, with the vocabulary's ids).
+    which at least one must be there too (`scenes.content.RULES`, with the vocabulary's ids).
 
     - `unseen_pairs`: sets that hold two labels which never occur together in training.
     - `broken_rules`: sets that hold a label of `rules` without any of those it needs.
-    Raises ValueError for other shapes or dtypes.
     """
     check_sets(predicted=predicted, train_sets=train_sets)
-    if predicted.shape[1] != train_sets.shape[1]:
-        raise ValueError(f"predicted has {predicted.shape[1]} labels, train_sets {train_sets.shape[1]}")
     predicted, train = predicted.cpu(), train_sets.cpu().float()
     unseen = ((train.T @ train) == 0).fill_diagonal_(False)  # (C, C)
     clash = (predicted.float() @ unseen.float() > 0) & predicted  # (N, C) labels that clash with another one

@@ -19,20 +19,15 @@ from helpers.data.images import open_image
 from helpers.data.labels import Vocabulary
 from helpers.data.records import Box, Record
 from helpers.decoders.search import Decoded
-
-GridSize = tuple[int, int]  # (h, w): rows and columns of cells, `Encoder.grid_size`
+from helpers.encoders.crops import GridSize
 
 
 class Look(NamedTuple):
-    """A label and the map that goes with it.
+    """A label and the map that goes with it."""
 
-    image: position of the image in the list of records. label: its name. weights: (L,) float, at least 0, cells row by
-    row; attention sums to 1, other maps are divided by their sum before they are graded.
-    """
-
-    image: int
+    image: int  # position in the list of records
     label: str
-    weights: Tensor
+    weights: Tensor  # (L,) float, at least 0, cells row by row; divided by its sum before it is graded
 
 
 class Grade(NamedTuple):
@@ -58,27 +53,21 @@ class Grade(NamedTuple):
 
 @dataclass(frozen=True)
 class Grading:
-    """What `grade` found.
-
-    all: over all graded looks. labels: the same by label, most looks first. placeless: right labels that have no box
-    (night, rain), with their number; they cannot be graded. wrong: labels that the image does not have.
-    """
+    """What `grade` found."""
 
     all: Grade
-    labels: dict[str, Grade]
-    placeless: Counter[str]
-    wrong: Counter[str]
+    labels: dict[str, Grade]  # most looks first
+    placeless: Counter[str]  # right labels without a box (night, rain), which cannot be graded
+    wrong: Counter[str]  # labels that the image does not have
 
 
 def coverage(boxes: Sequence[Box], image_size: tuple[int, int], grid_size: GridSize) -> Tensor:
     """The share of each cell that lies in the boxes: (L,) float32 of 0 to 1.
 
     boxes: in pixels of the original image. image_size: its (width, height). grid_size: (h, w), L = h * w.
-    Where boxes overlap, the area counts once. Raises ValueError for sizes below 1.
+    Where boxes overlap, the area counts once.
     """
     h, w = grid_size
-    if min(*image_size, h, w) < 1:
-        raise ValueError(f"image {image_size} and grid {grid_size} need at least one pixel and one cell")
     columns, rows = _spans(boxes, image_size, grid_size)
     # Cut the image along all edges of cells and boxes: each piece is either in a box or not.
     xs = torch.cat([torch.arange(w + 1), columns.flatten().clamp(0, w)]).unique()
@@ -95,12 +84,9 @@ def hits(
 ) -> Tensor:
     """Which cells count as "in a box": (L,) bool.
 
-    tolerance: how far the centre of a cell may be outside, in cells. 0.5, the default, takes every cell that a box
-    touches; with 0 the centre itself must be inside, so a thing smaller than a cell may have no hit. (The pointing
-    game of Zhang et al. allows 15 pixels.) Other arguments as in `coverage`.
+    tolerance: how far the centre of a cell may be outside, in cells. 0.5 takes every cell that a box touches; with 0 a
+    thing smaller than a cell may have no hit. (The pointing game of Zhang et al. allows 15 pixels.)
     """
-    if tolerance < 0:
-        raise ValueError(f"tolerance is {tolerance}; it is a distance in cells, 0 or more")
     columns, rows = _spans(boxes, image_size, grid_size)
     y, x = (torch.arange(n, dtype=torch.float64) + 0.5 for n in grid_size)
     wider = torch.tensor([-tolerance, tolerance])
@@ -187,11 +173,10 @@ def looks_of(decoded: Decoded, vocabulary: Vocabulary) -> list[Look]:
 
 
 def class_activation(weight: Tensor, grid: Tensor, labels: Tensor) -> Tensor:
-    """CAM: what every cell adds to a label's score, (B, L).
+    """CAM: what every cell adds to a label's score, (B, L), negative where it counts against the label.
 
-    weight: (C, D) of a linear head on the mean of the grid. grid: (B, L, D). labels: (B,) int64.
-    The score is the mean of this over the cells, plus the bias: nothing is approximated (Zhou et al., "Learning
-    Deep Features for Discriminative Localization", CVPR 2016). May be negative: such a cell speaks against the label.
+    weight: (C, D) of a linear head on the mean of the grid. grid: (B, L, D). labels: (B,) int64. The score is the mean
+    of this over the cells, plus the bias (Zhou et al., "Learning Deep Features for Discriminative Localization", 2016).
     """
     return torch.einsum("bld,bd->bl", grid, weight[labels])
 
@@ -203,8 +188,7 @@ def grad_cam(logits: Callable[[Features], Tensor], grid: Tensor, labels: Tensor)
     feature, as every `Encoder` makes it. grid: (B, L, D). labels: (B,) int64, the label that the map is for.
 
     The map is ReLU(Σ_d w_d a_id) with w_d the mean over the cells of the score's gradient (Selvaraju et al., ICCV
-    2017, eq. 1 and 2). For a linear head on the mean, the gradient is weight / L at every cell: Grad-CAM is then the
-    positive part of `class_activation`, divided by L.
+    2017, eq. 1 and 2). For a linear head it is the positive part of `class_activation`, divided by L.
     """
     # inference_mode tensors cannot carry gradients; a clone made outside can.
     with torch.inference_mode(False), torch.enable_grad():

@@ -18,8 +18,7 @@ GLOBAL_METRICS = ("OF1", "CF1", "CF1_mean_of_classes", "image_F1", "exact_match"
 def apply_thresholds(scores: Tensor, thresholds: float | Tensor) -> Tensor:
     """The labels whose score is at least the threshold, (N, C) bool.
 
-    scores: (N, C) float, finite; thresholds: a number for all labels, or (C,) one per label, on the same scale as the
-    scores. Raises ValueError for another shape or for scores that are not finite.
+    scores: (N, C) float, finite; thresholds: a number for all labels, or (C,) one per label, on the scale of the scores.
     """
     scores = _checked(scores)
     thresholds = torch.as_tensor(thresholds, dtype=scores.dtype, device=scores.device)
@@ -36,8 +35,7 @@ def apply_thresholds(scores: Tensor, thresholds: float | Tensor) -> Tensor:
 def top_k_mask(scores: Tensor, k: int) -> Tensor:
     """The k labels with the highest scores in each image, (N, C) bool, exactly k per row.
 
-    scores: (N, C) float, finite. Among equal scores the lower id wins, on every device. For "top 3, but only above a
-    threshold": `top_k_mask(scores, 3) & apply_thresholds(scores, 0.5)`. Raises ValueError for k outside 1..C.
+    scores: (N, C) float, finite. Among equal scores the lower id wins. Raises ValueError for k outside 1..C.
     """
     scores = _checked(scores)
     if not 1 <= k <= scores.shape[1]:
@@ -49,9 +47,8 @@ def top_k_mask(scores: Tensor, k: int) -> Tensor:
 def choose_global(scores: Tensor, target: Tensor, metric: str = "OF1") -> float:
     """The threshold for all labels with the best value of a metric, of 0.01 to 0.99 by 0.01; the first maximum wins.
 
-    scores: (N, C) float, probabilities of the *validation* images; target: (N, C) bool. metric: one of
-    `GLOBAL_METRICS`, as in `multilabel_metrics`. Raises ValueError for another metric, other shapes or scores outside
-    0..1.
+    scores: (N, C) float, probabilities of the *validation* images; target: (N, C) bool. metric: of `GLOBAL_METRICS`.
+    Raises ValueError for another metric, other shapes or scores outside 0..1.
     """
     if metric not in GLOBAL_METRICS:
         raise ValueError(f"cannot choose a threshold by {metric!r}: use one of {', '.join(GLOBAL_METRICS)}")
@@ -69,10 +66,9 @@ def choose_mcc(scores: Tensor, target: Tensor, *, candidates: str = "grid", defa
 
     scores: (N, C) float, probabilities of the *validation* images; target: (N, C) bool.
     candidates: "grid", 0.05 to 0.70 by 0.05 as in the literature's Corel-5k code; or "all", every distinct score of
-    the label, on any scale. The first maximum, the lowest threshold, wins.
-    default: for the labels where no candidate is better than another, above all those without a positive (or a
-    negative); pass what `choose_global` found. (The literature's code gives them 0.05, which predicts them for nearly
-    every image.) Raises ValueError as `choose_global` does.
+        the label, on any scale. The first maximum, the lowest threshold, wins.
+    default: for the labels where no candidate is better than another, such as those without a positive; pass what
+        `choose_global` found. (The literature's code gives them 0.05, which predicts them for nearly every image.)
     """
     scores, target = _checked_pair(scores, target)
     if candidates == "all":
@@ -98,17 +94,14 @@ def _counts_at(scores: Tensor, target: Tensor, candidates: Tensor) -> tuple[Tens
     # How many candidates a score reaches; then a histogram for each column, summed from the top.
     reached = torch.searchsorted(candidates, scores.contiguous(), right=True)  # (N, C)
     cell = reached + bins * torch.arange(columns)
-    tp, predicted = (
-        # (C*(K+1),) -> (C, K+1); bin k+1 and those above are at least candidate k -> (K, C)
-        torch.bincount(x.flatten(), minlength=columns * bins)
-        .view(columns, bins)
-        .flip(1)
-        .cumsum(1)
-        .flip(1)[:, 1:]
-        .T
-        for x in (cell[target], cell)
-    )
-    return tp, predicted, target.sum(dim=0)
+
+    def at_least(cells: Tensor) -> Tensor:
+        counts = torch.bincount(cells.flatten(), minlength=columns * bins).view(columns, bins)
+        return (
+            counts.flip(1).cumsum(1).flip(1)[:, 1:].T
+        )  # bin k + 1 and those above reach candidate k: (K, C)
+
+    return at_least(cell[target]), at_least(cell), target.sum(dim=0)
 
 
 def _mcc_at_every_score(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:

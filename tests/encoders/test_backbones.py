@@ -61,8 +61,9 @@ def classify_map(model: nn.Module, encoder: Encoder, features) -> torch.Tensor:
     return model.classifier(feature_map).flatten(1)
 
 
-FAST = {"resnet18": classify_pooled, "mobilenet_v2": classify_pooled, "squeezenet1_1": classify_map}
+FAST = {"resnet18": classify_pooled, "squeezenet1_1": classify_map}
 OTHERS = {
+    "mobilenet_v2": classify_pooled,
     "mobilenet_v3_small": classify_pooled,
     "efficientnet_b0": classify_pooled,
     "densenet121": classify_pooled,
@@ -95,7 +96,7 @@ def test_grid_is_what_the_networks_own_classifier_reads(name, classify, tmp_path
     assert kept < sum(p.numel() for p in model.parameters())  # the classifier is gone
 
 
-@pytest.mark.parametrize("name", ["inception_v3", "googlenet"])
+@pytest.mark.parametrize("name", [pytest.param("inception_v3", marks=pytest.mark.slow), "googlenet"])
 def test_inception_is_not_normalised_twice(name, tmp_path):
     """torchvision's pretrained Inception maps ImageNet-normalised images to -1..1 inside; ours get -1..1 at once."""
     model = network(name, transform_input=True, aux_logits=False, init_weights=False)
@@ -139,7 +140,7 @@ def test_torchvision_transformer_gives_its_patch_tokens(tmp_path):
     [
         ("test_resnet", 0),
         ("test_vit", 1),
-        ("deit_tiny_distilled_patch16_224", 2),
+        pytest.param("deit_tiny_distilled_patch16_224", 2, marks=pytest.mark.slow),
         ("test_efficientnet", 0),
         ("test_mambaout", 0),
     ],
@@ -190,8 +191,11 @@ def test_each_backbone_has_its_own_preprocessing():
     assert build_encoder("resnet18", weights=None).preprocessing == Preprocessing(
         224, IMAGENET_MEAN, IMAGENET_STD
     )
-    efficientnet = build_encoder("efficientnet_b0", weights=None).preprocessing
-    assert (efficientnet.size, efficientnet.interpolation) == (224, "bicubic")
+    bicubic = build_encoder("efficientnet_b0", weights=None, image_size=64).preprocessing
+    assert (bicubic.size, bicubic.interpolation) == (64, "bicubic")
+    assert build_encoder("inception_v3", weights=None).preprocessing == Preprocessing(
+        299, (0.5,) * 3, (0.5,) * 3
+    )
     tresnet = build_encoder("timm:tresnet_m", weights=None, image_size=64)
     assert tresnet.preprocessing == Preprocessing(64, (0, 0, 0), (1, 1, 1))  # RGB in 0..1 as it is
     assert (tresnet.dim, tresnet.grid_size) == (2048, (2, 2))
@@ -321,6 +325,7 @@ def test_timm_weight_files(tmp_path):
         build_encoder("timm:test_vit", weights=tmp_path / "vit.pth")
 
 
+@pytest.mark.slow
 def test_published_densenets_have_old_names(tmp_path):
     model = network("densenet121")
     old = {

@@ -108,7 +108,7 @@ def test_stated_truth_counts_colours_and_sides_of_what_is_there() -> None:
 
 
 def test_the_captions_of_the_scenes_state_what_is_there(tmp_path: Path) -> None:
-    scenes = write_scenes(tmp_path / "scenes", train=48, val=1, test=1, progress=False)
+    scenes = write_scenes(tmp_path / "scenes", train=24, val=1, test=1, progress=False)
     data = load("scenes", scenes)
     colours = scene_colours(data.train)
     for i in range(3):

@@ -100,11 +100,11 @@ def test_what_is_better_is_found_and_what_is_equal_is_not() -> None:
 
 def test_equal_systems_are_rarely_called_different() -> None:
     below = 0
-    for seed in range(60):
+    for seed in range(30):
         target, first, _ = some(seed, images=40)
         second = target == (torch.rand(40, C, generator=torch.Generator().manual_seed(seed + 999)) < 0.8)
         below += compare(first, second, target, replicates=99, seed=seed)["OF1"].p <= 0.1
-    assert below <= 13  # 6 are expected; more than 13 in 60 happens 3 times in 1000
+    assert below <= 8  # 3 are expected; more than 8 in 30 happens twice in 1000
 
 
 def test_nonsense_is_refused() -> None:

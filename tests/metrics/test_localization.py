@@ -48,7 +48,7 @@ box_strategy = st.builds(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15)
 @given(
     st.lists(box_strategy, min_size=0, max_size=4),
     st.tuples(st.integers(20, 120), st.integers(20, 120)),
@@ -82,11 +82,9 @@ def test_coverage_by_hand_on_an_image_that_is_not_square() -> None:
 )
 def test_tolerance_decides_which_cells_are_hits(box, tolerance, expected) -> None:
     assert hits([Box("a", *box)], (80, 80), (2, 2), tolerance=tolerance).tolist() == expected
-    with pytest.raises(ValueError, match="tolerance"):
-        hits([], (80, 80), (2, 2), tolerance=-1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15)
 @given(
     box_strategy, st.tuples(st.integers(20, 120), st.integers(20, 120)), st.tuples(*[st.integers(1, 7)] * 2)
 )
@@ -97,8 +95,7 @@ def test_a_cell_is_hit_exactly_when_a_box_covers_some_of_it(box, image_size, gri
     assert bool((hit[covered > 1e-6]).all())
 
 
-@pytest.mark.parametrize("size", [(64, 64), (200, 80), (50, 170), (33, 47)])
-@pytest.mark.parametrize("grid", [4, 7, 8])
+@pytest.mark.parametrize(("size", "grid"), [((64, 64), 4), ((200, 80), 7), ((50, 170), 8), ((33, 47), 4)])
 def test_a_planted_thing_is_found_in_its_cell_after_the_real_preprocessing(size, grid) -> None:
     """A white square on black goes through the real transform; the brightest cell must be a hit of its box."""
     generator = torch.Generator().manual_seed(size[0] * grid)

@@ -12,7 +12,7 @@ from sklearn.metrics import matthews_corrcoef
 from helpers.metrics.label_sets import multilabel_metrics
 from helpers.metrics.thresholds import GLOBAL_METRICS, apply_thresholds, choose_global, choose_mcc, top_k_mask
 
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=20)
 
 
 @st.composite
@@ -43,11 +43,7 @@ def test_half_scores_meet_the_threshold_that_was_asked_for():
     ("scores", "thresholds", "message"),
     [
         (torch.zeros(3, 2), torch.zeros(3), r"\(2,\), one per label"),
-        (torch.zeros(3, 2), torch.zeros(3, 1), "one per label"),
         (torch.zeros(3, 2), torch.tensor([0.5, torch.nan]), "nan"),
-        (torch.zeros(3), 0.5, r"\(N, C\)"),
-        (torch.zeros(0, 2), 0.5, "not empty"),
-        (torch.zeros(3, 2, dtype=torch.int64), 0.5, "floating point"),
         (torch.full((3, 2), torch.nan), 0.5, "nan or infinity"),
     ],
 )
@@ -68,18 +64,15 @@ def test_top_k_is_a_sort(case, k):
     assert top_k_mask(scores, k).tolist() == expected
 
 
-@pytest.mark.parametrize("k", [0, 4])
-def test_k_outside_is_refused(k):
-    with pytest.raises(ValueError, match=r"1\.\.3"):
-        top_k_mask(torch.zeros(2, 3), k)
-
-
-def test_top_k_with_ties_keeps_k_and_the_lower_ids():
+def test_top_k_keeps_the_lower_ids_of_equals_and_refuses_k_outside():
     mask = top_k_mask(torch.zeros(2, 100), 3)
     assert mask.sum(dim=1).tolist() == [3, 3] and mask[:, :3].all()
+    for k in (0, 4):
+        with pytest.raises(ValueError, match=r"1\.\.3"):
+            top_k_mask(torch.zeros(2, 3), k)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=4)
 @given(scored())
 def test_global_threshold_is_the_first_maximum(case):
     scores, target = case
@@ -159,11 +152,7 @@ def test_chosen_thresholds_reach_what_they_promise():
 @pytest.mark.parametrize("choose", [choose_global, choose_mcc])
 def test_bad_input_is_refused(choose):
     scores, target = torch.rand(3, 2), torch.rand(3, 2) < 0.5
-    for wrong, message in (
-        (target[:2], "must agree"),
-        (target[:, :1], "must agree"),
-        (target.float(), "bool"),
-    ):
+    for wrong, message in ((target[:2], "must agree"), (target.float(), "bool")):
         with pytest.raises(ValueError, match=message):
             choose(scores, wrong)
     with pytest.raises(ValueError, match="nan or infinity"):
