@@ -6,16 +6,23 @@ import itertools
 
 import pytest
 import torch
-from lessons.exercises.nb05 import check_cost_matrix, check_failures, check_pla
+from lessons.exercises.nb05 import check_failures, check_mla, check_pla
 from scipy.optimize import linear_sum_assignment
 
 
-def costs(logits, labels, *, values=None, rows=None, columns=None):
+def minimal(logits, labels, *, values=None, rows=None, sign=1):
     """The solution, with slips as options."""
-    n = labels.shape[1] - 1
-    values = -logits.log_softmax(2) if values is None else values
-    wanted = labels[:, None, : columns or n].expand(-1, rows or n, -1)
-    return values[:, : rows or n].gather(2, wanted)
+    values = -logits.log_softmax(1) if values is None else values
+    cost = sign * values[rows or slice(0, len(labels))][:, labels]
+    return [labels[j] for j in linear_sum_assignment(cost)[1]]
+
+
+def greedily(logits, labels):
+    free, found = list(labels), []
+    for row in logits[: len(labels)].tolist():
+        found.append(max(free, key=row.__getitem__))
+        free.remove(found[-1])
+    return found
 
 
 def by_bars(cost, predicted):
@@ -58,8 +65,9 @@ def failures(tokens, truth, *, cut=True, stops=False, different=True, swap=False
 
 
 RIGHT = [
-    (check_cost_matrix, costs),
-    (check_cost_matrix, lambda s, y: torch.stack([-s[b].log_softmax(1)[: y.shape[1] - 1, y[b, :-1]] for b in range(len(y))])),
+    (check_mla, minimal),
+    (check_mla, lambda s, y: minimal(s, y, values=-s)),  # a row's shift does not change the order
+    (check_mla, lambda s, y: list(min(itertools.permutations(y), key=lambda way: -sum(float(s[t, j]) for t, j in enumerate(way))))),
     (check_pla, by_bars),
     (check_pla, in_two_parts),
     (check_failures, failures),
@@ -67,20 +75,20 @@ RIGHT = [
 ]  # fmt: skip
 
 WRONG = [
-    (check_cost_matrix, lambda s, y: costs(s, y, rows=s.shape[1]), "All steps are here"),
-    (check_cost_matrix, lambda s, y: costs(s, y, rows=y.shape[1], columns=y.shape[1]), "<stop>"),
-    (check_cost_matrix, lambda s, y: costs(s, y).transpose(1, 2), "the other way round"),
-    (check_cost_matrix, lambda s, y: -costs(s, y), "sign is missing"),
-    (check_cost_matrix, lambda s, y: costs(s, y, values=s.softmax(2)), "These are the probabilities"),
-    (check_cost_matrix, lambda s, y: costs(s, y, values=-s), "These are the logits"),
-    (check_cost_matrix, lambda s, y: -costs(s, y, values=s).log_softmax(2), "over all V outputs"),
-    (check_cost_matrix, lambda s, y: costs(s, y, values=-s.log_softmax(1)), "not over the steps"),
-    (check_cost_matrix, lambda s, y: costs(s, y, values=-s.log_softmax(0)), "not over the batch"),
-    (check_cost_matrix, lambda s, y: -s.log_softmax(2)[:, : y.shape[1] - 1, : y.shape[1] - 1], "the first n outputs"),
-    (check_cost_matrix, lambda s, y: costs(s, y[:1].expand_as(y)), "of the first image"),
-    (check_cost_matrix, lambda s, y: -s.log_softmax(2), "is a tensor (1, 3, 3)"),
-    (check_cost_matrix, lambda s, y: costs(s, y).tolist(), "Return a tensor"),
-    (check_cost_matrix, lambda s, y: costs(s, y, values=1 - s.softmax(2)), "Entry [b, t, j]"),
+    (check_mla, lambda s, y: [y.index(j) for j in minimal(s, y)], "places in the list"),
+    (check_mla, lambda s, y: [minimal(s, y).index(j) for j in y], "the step of each label"),
+    (check_mla, lambda s, y: [y[minimal(s, y).index(j)] for j in y], "rows are steps"),
+    (check_mla, lambda s, y: minimal(s, y, sign=-1), "sign is missing"),
+    (check_mla, greedily, "That is greedy"),
+    (check_mla, lambda s, y: list(y), "in which the labels were given"),
+    (check_mla, lambda s, y: minimal(s, y, values=-s.softmax(1)), "probabilities themselves"),
+    (check_mla, lambda s, y: minimal(s, y, rows=slice(len(s) - len(y), None)), "Only the first n steps"),
+    (check_mla, lambda s, y: [*minimal(s, y), s.shape[1] - 1], "not handed out"),
+    (check_mla, lambda s, y: s[: len(y)].argmax(1).tolist(), "a permutation of `labels`"),
+    (check_mla, lambda s, y: torch.tensor(minimal(s, y)), "Return a list"),
+    (check_mla, lambda s, y: tuple(minimal(s, y)), "Return a list"),
+    (check_mla, lambda s, y: [float(j) for j in minimal(s, y)], "whole numbers"),
+    (check_mla, lambda s, y: sorted(y), "smallest sum of -log p"),
     (check_pla, lambda c, p: in_two_parts(c, p, keep=False), "This is MLA"),
     (check_pla, lambda c, p: in_two_parts(c, p, reverse=True), "the first one gets it"),
     (check_pla, lambda c, p: in_two_parts(c, p, hungarian=False), "not in the order in which they come"),

@@ -11,55 +11,83 @@ from torch import Tensor
 from lessons.checks import Call, ask, exercise, is_number
 
 
-@exercise("Exercise 1: the cost matrices of a batch")
-def check_cost_matrix(answer: Any) -> str:
-    """`cost_matrices(logits (B, T, V), labels (B, T') int64) -> (B, n, n)`, n = T' - 1.
-
-    Entry [b, t, j] is -log p_t(label j) of image b. Rows of labels end with `<stop>` = V - 1.
-    """
-    generator = torch.Generator().manual_seed(0)
-    for batch, steps, outputs, rows in (
-        (1, 4, 5, [[2, 0, 1, 4]]),
-        (2, 5, 6, [[4, 1, 0, 5], [3, 5, 5, 5]]),
-        (3, 4, 7, [[5, 2, 6], [6, 6, 6], [0, 1, 6]]),
+@exercise("Exercise 2: minimal loss alignment")
+def check_mla(answer: Any) -> str:
+    """`mla(logits (T, V), labels list of n ids) -> list of n ids`: the target of each of the first n steps."""
+    generator = torch.Generator().manual_seed(4)
+    # In the first case every slip gives another order.
+    first = [
+        [2.2, 0.7, -1.1, -2.5, -3.8, 0.0],
+        [-1.6, -1.7, -0.4, -0.1, -4.6, 1.9],
+        [-4.1, 3.7, 1.2, -0.9, 2.7, 0.0],
+        [1.4, 0.2, 2.2, 2.1, -1.8, -1.2],
+        [0.7, -0.4, -4.6, 4.1, -4.3, -4.2],
+    ]
+    cases = [(torch.tensor(first), [3, 0, 4, 1])]
+    for steps, outputs, labels in (
+        (3, 5, [2, 0]),
+        (4, 6, [4]),
+        (5, 8, [6, 1, 3]),
+        (6, 9, [7, 2, 5, 0]),
+        (6, 9, [3, 7, 1, 4, 0]),
     ):
-        logits, labels = 3 * torch.randn(batch, steps, outputs, generator=generator), torch.tensor(rows)
-        n = labels.shape[1] - 1
+        cases.append((3 * torch.randn(steps, outputs, generator=generator), labels))
+    for logits, labels in cases:
+        n = len(labels)
 
-        def pick(values: Tensor, n: int = n, labels: Tensor = labels) -> Tensor:
-            """(B, T, V) -> (B, n, n): the first n steps, the columns of the labels."""
-            return values[:, :n].gather(2, labels[:, None, :n].expand(-1, n, -1))
+        def best(values: Tensor, labels: list[int] = labels) -> list[int]:
+            """The labels in the order with the least sum of values (n, V)."""
+            rows = values.tolist()
+            return list(
+                min(
+                    itertools.permutations(labels),
+                    key=lambda way: sum(r[j] for r, j in zip(rows, way, strict=False)),
+                )
+            )
 
-        log_p = logits.log_softmax(2)
-        expected = -pick(log_p)
+        log_p = logits.log_softmax(1)
+        expected = best(-log_p[:n])
         call = ask(answer, logits=logits, labels=labels)
-        call.check_form(expected, "Return a tensor.")
-        everything = labels[:, None, :].expand(-1, steps, -1)
+        call.check_form(expected, "Return a list of labels, one per step.")
+        whole = all(isinstance(j, int) for j in call.value)
+        call.expect(
+            whole,
+            expected=expected,
+            hint="Labels are whole numbers: int(…) or .tolist() turn a tensor's entries into some.",
+        )
         slips = {
-            "All steps are here. A label can only go to one of the first n = T' - 1.":
-                -log_p.gather(2, everything[:, :, :n]),
-            "The last column of labels holds a <stop> in every row. It keeps its step and is not handed out.":
-                -log_p[:, : n + 1].gather(2, everything[:, : n + 1]),
-            "Rows are steps, columns are labels: this is the other way round.":
-                expected.transpose(1, 2).contiguous(),
-            "A cost is -log p: the more probable, the cheaper. The sign is missing.": -expected,
-            "These are the probabilities. A cost is -log p.": pick(log_p.exp()),
-            "These are the logits with a minus. First turn them into log-probabilities.": -pick(logits),
-            "The softmax is over all V outputs of a step, and only then the labels are picked.":
-                -pick(logits).log_softmax(2),
-            "The softmax is over the outputs of a step (dimension 2), not over the steps.":
-                -pick(logits.log_softmax(1)),
-            "The softmax is over the outputs of a step (dimension 2), not over the batch.":
-                -pick(logits.log_softmax(0)),
-            "These are the first n outputs. The columns are those of each image's own labels.": -log_p[:, :n, :n],
-            "Every image has labels of its own: these are the columns of the first image.":
-                -pick(log_p, labels=labels[:1].expand_as(labels)),
+            "`<stop>` keeps its own step, n + 1. It is not handed out.": [*expected, logits.shape[1] - 1],
+            "These are places in the list `labels`. Return the labels that stand there.": [
+                labels.index(j) for j in expected
+            ],
+            "This is the step of each label. Return the label of each step.": [
+                expected.index(j) for j in labels
+            ],
+        }
+        hint = f"One label for each of the first n = {n} steps: a permutation of `labels`."
+        if call.value not in slips.values():
+            call.expect(sorted(call.value) == sorted(labels), expected=expected, hint=hint)
+        greedy, free = [], list(labels)
+        for row in log_p[:n].tolist():
+            greedy.append(max(free, key=row.__getitem__))
+            free.remove(greedy[-1])
+        slips |= {
+            "This is the dearest order. A cost is -log p: the sign is missing.": best(log_p[:n]),
+            "Each step takes the best label that is left. That is greedy: an early step can take what a later one needs more.": greedy,
+            "This is the order in which the labels were given.": list(labels),
+            "A cost is -log p. Here the probabilities themselves are summed.": best(-log_p.exp()[:n]),
+            "Only the first n steps take part.": best(-log_p[-n:]),
+            "The label of a step is found in the rows of the cost matrix: rows are steps, columns are labels.":
+                [labels[expected.index(j)] for j in labels],
         }  # fmt: skip
-        hint = "Entry [b, t, j] is the negative log-probability of label j of image b at step t, over all V outputs."
-        if call.value.shape != expected.shape:
-            hint = f"Here B = {batch} and n = {n}: the answer is a tensor ({batch}, {n}, {n}), image, step, label."
-        call.compare(expected, slips=slips, hint=hint, tolerance=1e-4)
-    return "One `log_softmax` and one `gather` for the whole batch: nothing has to leave the GPU."
+        call.compare(
+            expected,
+            slips=slips,
+            hint="The order of the labels with the smallest sum of -log p over the first n steps.",
+        )
+    return (
+        "The softmax subtracts the same number from a whole row, so plain logits would give the same order."
+    )
 
 
 def _best(cost: list[list[float]], steps: list[int], labels: list[int]) -> dict[int, int]:
@@ -84,7 +112,7 @@ def _pla(cost: list[list[float]], predicted: list[int], *, slip: str = "") -> li
     return [(kept | rest)[t] for t in range(n)]
 
 
-@exercise("Exercise 2: predicted label alignment")
+@exercise("Exercise 3: predicted label alignment")
 def check_pla(answer: Any) -> str:
     """`pla(cost (n, n), predicted list of n) -> list of n columns`, the target of each step.
 
@@ -125,7 +153,7 @@ def check_pla(answer: Any) -> str:
     return "What is predicted is kept, and only the rest is assigned."
 
 
-@exercise("Exercise 3: repeats and early stops")
+@exercise("Exercise 4: repeats and early stops")
 def check_failures(answer: Any) -> str:
     """`failures(tokens (B, T), truth (B, C) bool) -> (repeats, early)`: numbers of images.
 
