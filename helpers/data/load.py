@@ -195,17 +195,19 @@ def _from_one_file(folder: Path, layout: str, seed: int) -> _Parts:
         chosen = hash_splits([unicodedata.normalize("NFC", name) for name in names], seed)
         where = "lists of the splits" if layout == "flickr" else "a column `split`"
         notes.append(f"split 70/15/15 by a hash of the file names (seed {seed}); {where} would say otherwise")
-    own = list(zip(chosen, reading.records, strict=True))
-    splits = {split: tuple(record for where, record in own if where == split) for split in SPLITS}
+    split_of = dict(zip((record.path for record in reading.records), chosen, strict=True))
+    splits = {
+        split: tuple(record for record in reading.records if split_of[record.path] == split)
+        for split in SPLITS
+    }
     if reading.splits and not splits["val"] and len(splits["train"]) > 1:
         del splits["val"]
     if layout == "csv":
-        where = {record.path: split for split, record in own}
-        groups = same_content(list(where), progress=False)
-        if twice := [group for group in groups if len({where[path] for path in group}) > 1]:
-            first = " = ".join(f"{path.name} ({where[path]})" for path in twice[0])
+        groups = same_content(list(split_of), progress=False)
+        if twice := [group for group in groups if len({split_of[path] for path in group}) > 1]:
+            named = " = ".join(f"{path.name} ({split_of[path]})" for path in twice[0])
             notes.append(
-                f"{len(twice):,} images are in two splits under different names, for example {first}"
+                f"{len(twice):,} images are in two splits under different names: {named} for example"
             )
     return reading.labels, splits, notes
 

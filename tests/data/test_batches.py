@@ -89,7 +89,8 @@ def test_a_label_outside_the_vocabulary(many: AnnotatedImages) -> None:
         ImageDataset(many.train, Vocabulary(["label 0", "label 1", "label 2", "label 3"]), TRANSFORM)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+# After an error torch waits five seconds for its workers.
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_bad_images_are_refused_by_name_never_skipped(many: AnnotatedImages, workers: int) -> None:
     many.train[4].path.write_bytes(b"<html>")
     with pytest.raises(DataError, match=r"4\.png"):

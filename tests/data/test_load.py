@@ -230,7 +230,7 @@ def test_an_image_in_two_splits_under_two_names_is_reported(tmp_path: Path) -> N
         (tmp_path / f"{name}.png").write_bytes(name.encode() * 10)
     notes = [note for note in load(tmp_path).notes if "two splits" in note]
     assert notes == [
-        "1 images are in two splits under different names, for example a.png (train) = c.png (test)"
+        "1 images are in two splits under different names: a.png (train) = c.png (test) for example"
     ]
 
 
