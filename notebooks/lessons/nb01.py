@@ -162,7 +162,7 @@ def conditional_figure(
     ax.tick_params(labelsize=10)
     ax.plot([0, len(shown)], [0, len(shown)], color="white", linewidth=2)
     style = {"color": "white", "fontsize": 14, "ha": "center", "fontweight": "bold"}
-    ax.text(0.58 * len(shown), 0.14 * len(shown), "rare-first\nreads this half", **style)
+    ax.text(0.645 * len(shown), 0.11 * len(shown), "rare-first\nreads this half", **style)
     ax.text(0.27 * len(shown), 0.82 * len(shown), "frequent-first\nreads this half", **style)
     left_out = len(names) - len(shown)
     title = "Labels from rare to frequent" + (f" ({left_out} rarer ones not shown)" if left_out else "")
