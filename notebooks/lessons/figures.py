@@ -348,7 +348,7 @@ def receptive_field(
     influence: (H, W) at least 0, in any unit. fields: name -> (x, y, width, height) in pixels, drawn over it.
     grid: (h, w) cells. cell: (row, column) of the marked one.
     """
-    figure, axes = new_figure(1, 2, size=(9.6, 4.7))
+    figure, axes = new_figure(1, 2, size=(9.0, 4.4))
     left, right = axes[0]
     draw_image(left, image, f"image, {grid[0]} x {grid[1]} cells and one of them")
     height, width = to_pixels(image).shape[:2]

@@ -6,10 +6,8 @@ from functools import partial
 
 import pytest
 import torch
-from lessons.exercises import nb02 as checks
-from lessons.exercises.nb02 import check_asymmetric, check_cf1, check_choose_threshold, check_to_grid
+from lessons.exercises.nb02 import check_asymmetric, check_receptive_field, check_to_grid
 
-from helpers.metrics.thresholds import choose_global
 from helpers.systems.losses import asymmetric_loss
 
 
@@ -36,34 +34,19 @@ def asymmetric(logits, multi_hot, gamma, clip, *, slip=""):
     return {"sum": cost.sum(), "images": cost.sum(1).mean(), "sign": -cost.mean()}.get(slip, cost.mean())
 
 
-def cf1(tp, predicted, support, *, slip=""):
-    """Both CF1, with one slip or none."""
-    if slip == "nan":
-        precision, recall = tp / predicted, tp / support
-    else:
-        precision, recall = tp / predicted.clamp(min=1), tp / support.clamp(min=1)
-    if slip == "only named":
-        precision = precision[predicted > 0]
-    if slip == "only present":
-        recall = recall[support > 0]
-    if slip == "swapped counts":
-        precision, recall = recall * 0 + tp, precision
-    CP, CR = precision.mean(), recall.mean()
-    f1 = 2 * tp / (predicted + support).clamp(min=1)
-    if slip == "overall":
-        CP, CR = tp.sum() / predicted.sum(), tp.sum() / support.sum()
-    harmonic = (CP + CR) / 2 if slip == "arithmetic" else 2 * CP * CR / (CP + CR).clamp(min=1e-12)
-    if slip == "zero over zero":
-        harmonic = 2 * CP * CR / (CP + CR)
-    pair = (harmonic.item(), f1.mean().item())
-    twice = {"first twice": (pair[0], pair[0]), "second twice": (pair[1], pair[1])}
-    return {"turned": pair[::-1], "one": pair[0], **twice}.get(slip, pair)
-
-
-def best_threshold(*splits, metric="OF1"):
-    """The threshold with the best OF1 on the given splits together."""
-    scores, target = (torch.cat(parts) for parts in zip(*splits, strict=True))
-    return choose_global(scores, target, metric)
+def field(layers, *, slip=""):
+    """The receptive field of convolutions (kernel, stride), with one slip or none."""
+    size, jump = 0 if slip == "from 0" else 1, 1
+    for kernel, stride in layers:
+        if slip == "stride first":
+            jump *= stride
+        step = 1 if slip == "no jump" else jump
+        size += (kernel if slip == "whole kernel" else kernel // 2 if slip == "half" else kernel - 1) * step
+        if slip == "last stride":
+            jump = stride
+        elif slip != "stride first":
+            jump = jump + stride if slip == "sum" else jump * stride
+    return {"list": [size], "jump": jump, "text": str(size)}.get(slip, size)
 
 
 def of_the_package(logits, multi_hot, gamma, clip):
@@ -76,11 +59,8 @@ RIGHT = [
     (check_to_grid, lambda x: x.flatten(2).transpose(1, 2)),
     (check_to_grid, lambda x: x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, x.shape[1])),
     (check_to_grid, lambda x: x.movedim(1, -1).flatten(1, 2)),
-    (check_cf1, cf1),
-    (check_cf1, lambda *counts: [torch.tensor(value) for value in cf1(*counts)]),
-    (check_choose_threshold, lambda train, val, test: best_threshold(val)),
-    (check_choose_threshold, lambda train, val, test: torch.tensor(best_threshold(val))),
-    (check_choose_threshold, lambda train, val, test: max( (k / 100 for k in range(99, 0, -1)), key=lambda t: checks._of1(*val, t) )),
+    (check_receptive_field, field),
+    (check_receptive_field, lambda layers: torch.tensor(field(layers))),
 ]  # fmt: skip
 
 WRONG = [
@@ -89,6 +69,17 @@ WRONG = [
     (check_to_grid, lambda x: x.permute(0, 3, 2, 1).flatten(1, 2), "column by column"),
     (check_to_grid, lambda x: x.flatten(2).transpose(1, 2).flip(1), "Cell i * w + j"),
     (check_to_grid, lambda x: x.flatten(2).transpose(1, 2).tolist(), "Return a tensor"),
+    (check_receptive_field, partial(field, slip="stride first"), "first add, then multiply"),
+    (check_receptive_field, partial(field, slip="whole kernel"), "not k"),
+    (check_receptive_field, partial(field, slip="no jump"), "several image pixels apart"),
+    (check_receptive_field, partial(field, slip="last stride"), "product of all strides"),
+    (check_receptive_field, partial(field, slip="from 0"), "its field is 1"),
+    (check_receptive_field, partial(field, slip="half"), "(kernel - 1) * jump"),
+    (check_receptive_field, partial(field, slip="sum"), "Strides multiply"),
+    (check_receptive_field, partial(field, slip="jump"), "(kernel - 1) * jump"),
+    (check_receptive_field, partial(field, slip="list"), "one number"),
+    (check_receptive_field, partial(field, slip="text"), "one number"),
+    (check_receptive_field, lambda layers: 143, "its field is 1"),
     (check_asymmetric, partial(asymmetric, slip="logits"), "p = sigmoid(logit)"),
     (check_asymmetric, partial(asymmetric, slip="no max"), "p_m is 0"),
     (check_asymmetric, partial(asymmetric, slip="no clip"), "use p_m"),
@@ -103,26 +94,6 @@ WRONG = [
     (check_asymmetric, partial(asymmetric, slip="number"), "Return a tensor"),
     (check_asymmetric, partial(asymmetric, slip="frozen"), "its gradient is not"),
     (check_asymmetric, partial(asymmetric, slip="detached"), "its gradient is not"),
-    (check_cf1, partial(cf1, slip="nan"), "precision 0"),
-    (check_cf1, partial(cf1, slip="only named"), "precision 0"),
-    (check_cf1, partial(cf1, slip="only present"), "recall 0"),
-    (check_cf1, partial(cf1, slip="overall"), "OF1"),
-    (check_cf1, partial(cf1, slip="arithmetic"), "tp / predicted"),
-    (check_cf1, partial(cf1, slip="zero over zero"), "both are 0"),
-    (check_cf1, partial(cf1, slip="turned"), "in the other order"),
-    (check_cf1, partial(cf1, slip="one"), "Return two numbers"),
-    (check_cf1, partial(cf1, slip="first twice"), "The first number is right"),
-    (check_cf1, partial(cf1, slip="second twice"), "The second number is right"),
-    (check_choose_threshold, lambda train, val, test: best_threshold(test), "best threshold on test"),
-    (check_choose_threshold, lambda train, val, test: best_threshold(train), "best threshold on train"),
-    (check_choose_threshold, lambda train, val, test: best_threshold(train, val, test), "only there"),
-    (check_choose_threshold, lambda train, val, test: best_threshold(val, test), "only there"),
-    (check_choose_threshold, lambda train, val, test: 0.05, "On val, OF1 is"),
-    (check_choose_threshold, lambda train, val, test: 0.5, "the same for every val"),
-    (check_choose_threshold, lambda train, val, test: float(train[0][0, 0]), "On val, OF1 is"),
-    (check_choose_threshold, lambda train, val, test: round(best_threshold(val) * 100), "not its value"),
-    (check_choose_threshold, lambda train, val, test: 1 - best_threshold(val), ""),
-    (check_choose_threshold, lambda train, val, test: float(val[0].mean()), ""),
 ]  # fmt: skip
 
 

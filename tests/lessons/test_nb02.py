@@ -1,156 +1,134 @@
-"""Kernels, feature maps, labels by kind and thresholds; the explorer is set as a reader would set it."""
+"""Kernels, receptive fields, cells and heads of notebook 02; the views are set as a reader would set them."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from lessons import nb02 as lesson
-from matplotlib.colors import to_hex
+from PIL import Image
 from reading import bars, drawn, texts, ticks
+from torch import nn
 
-from helpers import plots
-from helpers.data.records import Box
-from helpers.metrics.label_sets import multilabel_metrics
+from helpers.data.records import Box, Record
+from helpers.scenes.single import KINDS, draw_single
 
 pytest.importorskip("ipywidgets")
-IMAGE = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
-
-
-def test_kernels_stand_above_their_responses() -> None:
-    kernels = {"edge": torch.tensor([[-1.0, 0.25], [0, 1]]), "zero": torch.zeros(2, 2)}
-    figure = lesson.kernel_responses(IMAGE, kernels, [torch.randn(8, 8), torch.zeros(8, 8)])
-    assert drawn(figure)
-    assert {"edge", "zero", "-1", "0.25"} <= set(texts(figure))
-
-
-def test_feature_maps_share_their_colours_along_a_row() -> None:
-    maps = torch.rand(2, 3, 4, 4)
-    maps[1, 2] *= 10
-    boxes = [[[], [], []], [[Box("bird", 1, 2, 3, 4)], [], []]]
-    figure = lesson.feature_maps([IMAGE] * 3, maps, rows=["a", "b"], boxes=boxes)
-    assert drawn(figure)
-    limits = [ax.images[1].get_clim() for ax in figure.axes[:6]]
-    assert len(set(limits[:3])) == len(set(limits[3:])) == 1
-    assert limits[3][1] == pytest.approx(float(maps[1].max()))
-    assert sum(len(ax.patches) for ax in figure.axes[:6]) == 1
-
-
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_bars_by_kind_show_every_label_once(number: int) -> None:
-    groups = {f"kind {k}": {f"label {k}{i}": 0.1 * i for i in range(4 - k)} for k in range(number)}
-    marks = {"errors": {"label 01": (0.0, 0.3)}, "marked": {"marked": ["label 02"]}}
-    figure = lesson.bars_by_kind(groups, xlabel="AP", title="t", **marks)
-    shown = [name for panel in range(number) for name in ticks(figure, panel)]
-    assert shown == [label for labels in groups.values() for label in labels]
-    assert drawn(figure) and {"marked", "other labels"} <= set(texts(figure))
-
-
-def test_a_sweep_agrees_with_the_metrics_at_every_threshold() -> None:
-    scores, target = torch.rand(40, 5), torch.rand(40, 5) < 0.3
-    sweep = lesson.Sweep.of(scores, target)
-    assert len(sweep.thresholds) == 99
-    for k in (0, 29, 98):
-        expected = multilabel_metrics(scores >= sweep.thresholds[k], target)
-        assert float(sweep.precision[k]) == pytest.approx(expected["OP"])
-        assert float(sweep.recall[k]) == pytest.approx(expected["OR"])
-        assert float(sweep.f1[k]) == pytest.approx(expected["OF1"])
-    figure = lesson.threshold_sweeps({"val": sweep, "test": sweep}, {"val": {"chosen": 0.3}})
-    assert drawn(figure) and "chosen " in texts(figure)
-
-
-def test_a_sweep_without_positives_stays_finite() -> None:
-    sweep = lesson.Sweep.of(torch.rand(6, 1), torch.zeros(6, 1, dtype=torch.bool))
-    assert torch.equal(sweep.f1, torch.zeros(99, dtype=sweep.f1.dtype))
-
-
-def test_precision_recall_names_its_lines_and_points() -> None:
-    x = torch.linspace(0, 1, 5)
-    figure = lesson.precision_recall(
-        {"bird": (x, 1 - x)}, {"half": {"bird": (0.5, 0.5), "other": (0.1, 0.1)}}, title="t"
-    )
-    assert drawn(figure) and "bird" in texts(figure) and "half" in texts(figure)
-
-
-# Two images are right at 0.5, the others wrong: number 2 misses its dog, 3 names a bird that is not there.
-TRUTH = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0]]).bool()
-
-
-SCORES = torch.tensor(
-    [
-        [0.9, 0.7, 0.2, 0.1],
-        [0.8, 0.1, 0.6, 0.1],
-        [0.1, 0.2, 0.4, 0.1],
-        [0.6, 0.3, 0.3, 0.1],
-        [0.3, 0.1, 0.1, 0.1],
-    ]
-)
+IMAGE = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+EDGE = torch.tensor([[-1.0, 0.25], [0, 1]])
 
 
 @pytest.fixture
-def explorer(small_data, quick):
-    """The view of five images; its picture holds the titles of its panels."""
-    return lesson.threshold_explorer(small_data.train, SCORES, TRUTH, small_data.vocabulary)
+def told(monkeypatch) -> list[tuple]:
+    """What the lesson shows: figures with their alt texts."""
+    found: list[tuple] = []
+    monkeypatch.setattr(lesson, "show", lambda figure, alt: found.append((figure, alt)))
+    return found
 
 
-def test_the_explorer_says_what_an_image_gets(explorer) -> None:
-    assert "this image gets: bird, cat." in explorer.sentence.value
-    explorer.controls["position"].value = 5
-    assert "this image gets: no label." in explorer.sentence.value
-    explorer.controls["threshold"].value = 0.25
-    assert "At 0.25, this image gets: bird." in explorer.sentence.value
+@pytest.fixture
+def tables(monkeypatch) -> list[str]:
+    """The Markdown of the tables that the lesson shows."""
+    display = pytest.importorskip("IPython.display")
+    found: list[str] = []
+    monkeypatch.setattr(display, "display", lambda shown: found.append(shown.data))
+    return found
 
 
-def test_the_explorer_counts_one_label_and_all_of_them(explorer) -> None:
-    tp, named, true = 4, 5, 6
-    expected = f"precision {tp / named:.2f}, recall {tp / true:.2f}, F1 {2 * tp / (named + true):.2f}."
-    assert explorer.sentence.value.endswith(f"all labels: {expected}")
-    explorer.controls["label"].value = "bird"
-    assert explorer.sentence.value.endswith("bird: precision 0.67, recall 0.67, F1 0.67.")
-    explorer.controls["label"].value = "elk"  # no image has it
-    assert explorer.sentence.value.endswith("elk: precision 0.00, recall 0.00, F1 0.00.")
+@pytest.fixture
+def scene(tmp_path) -> Record:
+    """A picture of 32 x 32 pixels with a dog at the top left and a ball at the bottom right."""
+    Image.fromarray(np.zeros((32, 32, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    boxes = (Box("dog", 0, 0, 7, 7), Box("ball", 25, 25, 7, 7))
+    return Record(tmp_path / "a.png", ("dog", "ball", "night"), boxes=boxes)
 
 
-GREEN, RED = "#009E73", "#D55E00"
+def scores_at(*places: tuple[str, int]) -> torch.Tensor:
+    """Scores (1, 16, kinds) of a 4 x 4 grid: high for a kind in a cell, low elsewhere."""
+    scores = torch.full((1, 16, len(KINDS)), -5.0)
+    for kind, cell in places:
+        scores[0, cell, KINDS.index(kind)] = 5.0
+    return scores
 
 
-@pytest.mark.parametrize(
-    ("label", "rows"),
-    [
-        (None, [[("0 wrong, 0 missed", GREEN)] * 2,
-                [("0 wrong, 1 missed", RED), ("1 wrong, 0 missed", RED), ("0 wrong, 1 missed", RED)]]),
-        ("bird", [[("0.90", GREEN), ("0.80", GREEN), ("0.60", RED)], [("0.30", RED)]]),
-        ("elk", [[], []]),
-    ],
-)  # fmt: skip
-def test_the_figure_shows_what_is_named_and_missed(small_data, label, rows) -> None:
-    given = small_data.train, SCORES, TRUTH, small_data.vocabulary
-    figure, _ = lesson.threshold_figure(*given, threshold=0.5, label=label)
-    assert ticks(figure, 1) == ["bird", "cat", "dog", "elk"]  # highest first
-    assert bars(figure) == pytest.approx([0.9, 0.7, 0.2, 0.1])
-    panels = [ax for ax in figure.axes[3:] if ax.images]
-    shown = [(ax.get_title(), to_hex(ax.spines["top"].get_edgecolor()).upper()) for ax in panels]
-    assert shown == [*rows[0], *rows[1]]
-    if label == "bird":
-        f1 = next(line for line in figure.axes[2].lines if line.get_label() == "F1")
-        assert float(f1.get_ydata()[49]) == pytest.approx(2 / 3)
+def test_pictures_are_of_different_kinds(told, scene) -> None:
+    lesson.show_pictures([draw_single(0, index=k) for k in range(6)], [scene] * 2)
+    ((figure, alt),) = told
+    kinds = [ax.get_title() for ax in figure.axes[:4]]
+    assert len(set(kinds)) == 4 and all(kind in alt for kind in kinds)
+    assert drawn(figure) and any("dog, ball" in text for text in texts(figure))
 
 
-def test_the_explorer_draws_for_real(small_data) -> None:
-    view = lesson.threshold_explorer(
-        small_data.train, SCORES, TRUTH, small_data.vocabulary, label="bird", threshold=0.4
+def test_kernels_stand_above_their_responses(told) -> None:
+    lesson.show_kernels(
+        IMAGE, {"edge": EDGE, "zero": torch.zeros(2, 2)}, [torch.randn(8, 8), torch.zeros(8, 8)]
     )
-    assert bytes(view.picture.value).startswith(b"\x89PNG") and "Error" not in view.sentence.value
-    figure, sentence = lesson.threshold_figure(
-        small_data.train, SCORES, TRUTH, small_data.vocabulary, threshold=0.4, label="bird"
-    )
-    assert sentence == view.sentence.value
-    assert plots.to_png(figure) == bytes(view.picture.value)  # the static figure is what the view shows
+    ((figure, alt),) = told
+    assert drawn(figure) and "edge, zero" in alt
+    assert {"edge", "zero", "-1", "¼", "8 x 8"} <= set(texts(figure))
 
 
-def test_scores_of_other_images_are_refused(small_data) -> None:
-    with pytest.raises(ValueError, match=r"5 records and 4 labels .* \(5, 4\), found \(4, 4\)"):
-        lesson.threshold_figure(small_data.train, SCORES[:4], TRUTH[:4], small_data.vocabulary, threshold=0.5)
-    with pytest.raises(ValueError, match="zebra"):
-        lesson.threshold_figure(
-            small_data.train, SCORES, TRUTH, small_data.vocabulary, threshold=0.5, label="zebra"
-        )
+def test_the_kernel_explorer_slides_as_it_is_told() -> None:
+    view = lesson.kernel_explorer(IMAGE, {"edge": EDGE, "learned": torch.randn(3, 7, 7)})
+    assert view.sentence.value == "edge, stride 1: 33 x 33 numbers."
+    view.controls["which"].value, view.controls["step"].value = "learned", 4
+    assert view.sentence.value == "learned, stride 4: 8 x 8 numbers."
+    assert bytes(view.picture.value).startswith(b"\x89PNG")
+
+
+def test_layers_have_their_receptive_field(tables) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 7, stride=4, padding=3), nn.ReLU(), nn.Conv2d(4, 5, 3, padding=1))
+    lesson.show_layers(network, IMAGE)
+    assert tables[0].split("\n")[2:] == [
+        "| `0` | 7 x 7 | 4 | 4 x 8 x 8 | 4 | 7 |",
+        "| `2` | 3 x 3 | 1 | 5 x 8 x 8 | 4 | 15 |",
+    ]
+    assert not network[0]._forward_hooks
+
+
+def test_the_field_is_the_square_with_half_of_the_influence(told, tables) -> None:
+    influence = torch.zeros(128, 128)
+    influence[60:69, 44:53] = 1.0  # 9 pixels around the top left corner of cell (4, 3)
+    lesson.show_field(torch.zeros(3, 128, 128), influence, cell=(4, 3))
+    assert "7 x 7 pixels" in told[0][1]  # 49 of 81
+    assert "7 pixels wide | 31 %" in tables[0]  # 5 x 5 of 81 are in the cell itself
+
+
+def test_pointing_counts_things_and_draws_chance(scene) -> None:
+    both = scores_at(("dog", 0), ("round", 15))
+    assert lesson.pointing(both, [scene]) == pytest.approx((1.0, 1 / 16))
+    assert lesson.pointing(scores_at(("dog", 9), ("round", 15)), [scene])[0] == pytest.approx(0.5)
+
+
+def test_maps_mark_what_is_there(told, scene) -> None:
+    lesson.show_maps([scene], scores_at(("dog", 0)), ["dog", "round", "car"])
+    ((figure, _),) = told
+    assert drawn(figure) and {"dog ✓", "round ✓", "car ✗"} <= set(texts(figure))
+
+
+def test_a_cell_says_its_most_probable_kinds(scene) -> None:
+    figure, sentence = lesson.cell_figure(scene, scores_at(("dog", 5))[0], row=2, column=2)
+    assert sentence == "Row 2, column 2: dog 0.99. The map shows dog."
+    assert ticks(figure, 1)[0] == "dog" and max(bars(figure)) == pytest.approx(0.9933, abs=1e-3)
+    figure, sentence = lesson.cell_figure(scene, scores_at(("dog", 5))[0], row=2, column=2, kind="car")
+    assert sentence.endswith("The map shows car.") and "car, in every cell" in texts(figure)
+
+
+def test_the_cell_explorer_follows_its_controls(scene) -> None:
+    view = lesson.cell_explorer([scene], scores_at(("dog", 5)), row=2, column=2)
+    assert "dog 0.99" in view.sentence.value
+    view.controls["kind"].value = "bus"
+    assert "The map shows bus." in view.sentence.value
+    view.controls["column"].value = 3
+    assert "Row 2, column 3" in view.sentence.value and "dog 0.99" not in view.sentence.value
+
+
+def test_groups_have_an_f1_of_their_own(tables) -> None:
+    labels = ["bird", "dog", "ball", "rock", "holding", "night", "cat", "sun", "moon"]
+    target = torch.zeros(2, 9, dtype=torch.bool)
+    target[:, :6] = True
+    named = target.clone()
+    named[0, 0] = False  # one bird of two is missed: F1 is 2 / 3
+    lesson.by_group({"a": named}, target, labels)
+    assert tables[0].split("\n")[2] == "| a | 67 | 100 | 100 | 100 | 100 |"
+    assert lesson.percent(target, target)[0] == "100.0"
