@@ -438,14 +438,15 @@ def said(system: SequenceSystem, batch: Batch, *, repeats: bool = False) -> Deco
 
 
 def results(system: SequenceSystem, batch: Batch, data: AnnotatedImages, cells: GridSize) -> list[str]:
-    """OF1, CF1, exact sets and recall of bus, balloon, elephant, in percent, and pointing, of the test images."""
+    """OF1, CF1, exact sets, recall of bus, balloon, elephant, and pointing, all in percent of the test images."""
     decoded, truth = said(system, batch), batch.multi_hot.bool()
     named = to_multi_hot(decoded.tokens, truth.shape[1]).bool()
     scores = multilabel_metrics(named, truth)
     large = data.vocabulary.encode(RARE_LARGE)
     scores["large"] = float(named[:, large][truth[:, large]].float().mean())
     shown = [f"{100 * scores[name]:.1f}" for name in ("OF1", "CF1", "exact_match", "large")]
-    return [*shown, f"{grade(looks_of(decoded, data.vocabulary), data.test, cells).all.pointing:.2f}"]
+    pointing = grade(looks_of(decoded, data.vocabulary), data.test, cells).all.pointing
+    return [*shown, f"{100 * pointing:.0f}"]
 
 
 def faults(system: SequenceSystem, batch: Batch) -> list[str]:
