@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,7 +48,8 @@ def greedy(
 
     The decoder keeps its mode: call `eval()` before. Raises FloatingPointError where the decoder scores NaN.
     """
-    return _decode(decoder, features, most_probable, max_steps, repeats, min_labels, never)
+    limits = {"repeats": repeats, "min_labels": min_labels, "never": never}
+    return _decode(decoder, features, most_probable, max_steps, **limits)
 
 
 @torch.inference_mode()
@@ -58,16 +59,14 @@ def sample(
     *,
     max_steps: int,
     temperature: float = 1.0,
-    repeats: bool = False,
-    min_labels: int = 0,
-    never: Sequence[int] = (),
     generator: torch.Generator | None = None,
+    **limits: Any,
 ) -> Decoded:
     """Label sequences drawn at random, one per image, each step from the decoder's own probabilities.
 
     temperature: divides the logits; below 1 the likely labels become likelier (near 0 it is greedy search), above
         1 all become alike. The probabilities returned are those at this temperature.
-    generator: of the decoder's device. Other arguments as in `greedy`.
+    generator: of the decoder's device. limits: repeats, min_labels and never, as in `greedy`.
     """
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; it must be above 0 (use greedy for the limit 0)")
@@ -77,7 +76,7 @@ def sample(
         refuse_nan(log_p[:, 0])  # a row with one NaN is NaN throughout
         return torch.multinomial(log_p.exp(), 1, generator=generator).squeeze(1)
 
-    return _decode(decoder, features, draw, max_steps, repeats, min_labels, never, temperature)
+    return _decode(decoder, features, draw, max_steps, temperature, **limits)
 
 
 def _decode(
@@ -85,14 +84,12 @@ def _decode(
     features: Features,
     choose: Choose,
     max_steps: int,
-    repeats: bool,
-    min_labels: int,
-    never: Sequence[int],
     temperature: float = 1.0,
+    **limits: Any,
 ) -> Decoded:
-    check_steps(decoder, max_steps, min_labels, repeats, never)
+    limits = {"repeats": False} | limits
+    check_steps(decoder, max_steps, **limits)
     tokens, log_p, attention = [], [], []
-    limits = {"repeats": repeats, "min_labels": min_labels, "never": never}
     for step in unroll(decoder, features, choose, steps=max_steps, until_stop=True, **limits):
         tokens.append(step.tokens)
         log_p.append(log_probabilities(step.scores, temperature).gather(1, step.tokens.unsqueeze(1)))
@@ -104,13 +101,8 @@ def _decode(
     log_probability = sum(log_p.unbind(1))
     refuse_nan(log_probability)
     maps = stack_attention(attention)
-    return Decoded(
-        tokens=tokens,
-        lengths=lengths,
-        log_probability=log_probability,
-        step_probability=log_p.exp().masked_fill(ended, 0.0),
-        attention=None if maps is None else maps.float(),
-    )
+    step_probability = log_p.exp().masked_fill(ended, 0.0)
+    return Decoded(tokens, lengths, log_probability, step_probability, None if maps is None else maps.float())
 
 
 def log_probabilities(scores: Tensor, temperature: float = 1.0) -> Tensor:
@@ -124,7 +116,7 @@ def after_the_stop(lengths: Tensor, steps: int) -> Tensor:
 
 
 def check_steps(
-    decoder: Decoder, max_steps: int, min_labels: int, repeats: bool, never: Sequence[int] = ()
+    decoder: Decoder, max_steps: int, min_labels: int = 0, repeats: bool = False, never: Sequence[int] = ()
 ) -> None:
     """Raise ValueError for limits that no label sequence can meet."""
     if wrong := [label for label in never if not 0 <= label < decoder.num_labels]:
@@ -176,7 +168,7 @@ def follow(
     Raises ValueError for a wrong number of rows, too long ones, or ids that the decoder cannot emit.
     """
     batch, stop = len(features.pooled), decoder.stop_token
-    check_steps(decoder, max_steps, 0, repeats)
+    check_steps(decoder, max_steps)
     rows = [list(row) for row in forced] if forced is not None else [[]] * batch
     longest = max(map(len, rows), default=0)
     if len(rows) != batch or longest > max_steps:

@@ -19,7 +19,6 @@ from helpers.decoders.attention import (
     doubly_stochastic_penalty,
 )
 from helpers.decoders.base import Decoder, State
-from helpers.decoders.beam import beam
 from helpers.decoders.search import greedy
 
 C, B, T, L, D, H, A, E = 9, 5, 4, 6, 7, 8, 10, 3
@@ -154,26 +153,6 @@ def test_teacher_forcing_is_stepping(batch: int, cells: int, size: int) -> None:
         torch.testing.assert_close(fast[name], steps[name], rtol=0, atol=1e-5 * max(scale, 1.0), msg=name)
 
 
-def test_a_batch_is_its_samples() -> None:
-    decoder, features, tokens = make(), make_features(), make_tokens()
-    together = decoder(features, tokens)
-    for k in range(B):
-        alone = decoder(features.select(torch.tensor([k])), tokens[k : k + 1])
-        for x, y in zip(alone, together, strict=True):
-            torch.testing.assert_close(x[0], y[k], rtol=0, atol=1e-6)
-
-
-def test_greedy_search_feeds_back_its_own_labels() -> None:
-    decoder, features = make(), make_features()
-    decoded = greedy(decoder, features, max_steps=T, repeats=True)
-    inputs = torch.cat([torch.full((B, 1), decoder.start_token), decoded.tokens[:, :-1]], 1)
-    logits, attention = decoder(features, inputs)
-    running = (decoded.tokens != decoder.stop_token).cumprod(1).roll(1, 1).bool()
-    running[:, 0] = True
-    assert torch.equal(logits.argmax(2)[running], decoded.tokens[running])
-    torch.testing.assert_close(decoded.attention[running], attention[running], rtol=0, atol=1e-6)
-
-
 @pytest.fixture(scope="module")
 def trained() -> tuple[AttentionLSTM, Features, Tensor]:
     """A decoder that has learned which cell's content is named at which step: its margins are wide."""
@@ -223,12 +202,6 @@ def test_bfloat16_gradients_are_as_good_as_autograds(trained: tuple[AttentionLST
         assert ours > 0.95 and ours > theirs - 0.01, f"{name}: {ours}, plain steps {theirs}"
 
 
-def test_float16_features_from_a_cache_are_accepted(trained: tuple[AttentionLSTM, Features, Tensor]) -> None:
-    decoder, features, targets = trained
-    features = features._replace(grid=features.grid.half())
-    assert torch.equal(greedy(decoder, features, max_steps=T).tokens, targets)
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_a_gpu_gives_the_same_labels(
@@ -275,18 +248,6 @@ def test_beams_share_the_memory_of_their_image() -> None:
     assert all(x is y for x, y in zip(found[1].memory, state.memory, strict=True))
     # A copy of the grid would be B * k * L * D numbers; the largest thing made is the rows of from_hidden.
     assert seen.largest == B * k * (2 + D + 4 * H) < B * k * L * D
-
-
-def test_beam_search_of_width_one_is_greedy_and_wider_is_no_worse() -> None:
-    decoder, features = make(), make_features()
-    best = greedy(decoder, features, max_steps=T)
-    one = beam(decoder, features, width=1, max_steps=T)
-    steps = one.tokens.shape[2]
-    assert torch.equal(one.tokens[:, 0], best.tokens[:, :steps])
-    torch.testing.assert_close(one.log_probability[:, 0], best.log_probability)
-    wide = beam(decoder, features, width=C + 1, max_steps=2)
-    narrow = greedy(decoder, features, max_steps=2)
-    assert (wide.log_probability[:, 0] >= narrow.log_probability - 1e-5).all()
 
 
 def test_painted_attention_replaces_the_decoders_own() -> None:

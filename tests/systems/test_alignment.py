@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from helpers.systems import alignment
 from helpers.systems.alignment import ALIGNMENTS, MOST_PERMUTATIONS, SOLVERS, align, alignment_cost, assign
@@ -271,14 +270,6 @@ def test_align_refuses(call: dict, message: str) -> None:
 # ------------------------------------------------------------------------------------- training
 
 
-def order_free_loss(logits: Tensor, labels: Tensor, lengths: Tensor, method: str) -> Tensor:
-    """The loss of a training step: labels and one `<stop>`, in the order that `align` chose."""
-    targets = align(logits, labels, lengths, method)
-    counted = torch.arange(labels.shape[1], device=labels.device) <= lengths[:, None]
-    each = cross_entropy(logits[:, : labels.shape[1]].transpose(1, 2), targets, reduction="none")
-    return torch.where(counted, each, 0).sum() / counted.sum()
-
-
 @pytest.mark.parametrize("method", ALIGNMENTS)
 def test_the_gradient_comes_from_the_chosen_log_probabilities_alone(method: str) -> None:
     logits, labels, lengths = random_batch(10, sizes=[4, 0, 2], outputs=8)
@@ -446,25 +437,6 @@ def test_assign_refuses(cost: Tensor, sizes: Tensor, method: str, message: str) 
 
 
 # ------------------------------------------------------------------------------------- on a GPU
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("method", ALIGNMENTS)
-@pytest.mark.parametrize("n", [1, 3, 5, 8, alignment.CUDA_SUBSETS])
-def test_a_training_step_never_waits_for_the_gpu(method: str, n: int) -> None:
-    batch = random_batch(14, sizes=[n, n // 2, 0, n], outputs=n + 20)
-    logits, labels, lengths = (x.cuda() for x in batch)
-    logits.requires_grad_()
-    forget_tables()  # the first step, which makes the tables, must not wait either
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for precision in (torch.float32, torch.bfloat16, torch.float16):
-            with torch.autocast("cuda", torch.bfloat16):
-                order_free_loss(logits.to(precision), labels, lengths, method).backward()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert logits.grad.isfinite().all()
 
 
 @pytest.mark.gpu

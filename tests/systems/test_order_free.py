@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripted import learns_by_heart
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -180,17 +179,6 @@ def test_the_order_in_the_batch_does_not_matter(decoder: str, method: str) -> No
         assert torch.equal(one, other)
 
 
-def test_images_without_labels_learn_to_stop() -> None:
-    batch = make_batch([[], [], []])
-    system = make_system().eval()
-    rows = [greedy_unroll(system.decoder, batch.features.select(torch.tensor([i])), 1)[0] for i in range(3)]
-    expected = -sum(float(row[STOP].detach()) for row in rows) / 3
-    loss = system.loss(batch)
-    assert float(loss) == pytest.approx(expected, rel=1e-4)
-    loss.backward()
-    assert all(p.grad.isfinite().all() for p in system.parameters() if p.grad is not None)
-
-
 def test_the_gradient_comes_through_the_log_probabilities_of_the_targets_alone() -> None:
     batch = make_batch()
     said = torch.randn(4, len(SETS), 6, requires_grad=True)
@@ -292,18 +280,6 @@ def test_teacher_forcing_needs_its_steps(options: dict) -> None:
 
 
 # ----------------------------------------------------------------------------------- how it runs
-
-
-@pytest.mark.parametrize("decoder", sorted(DECODERS))
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"method": "pla"}, {"method": "pla_released"}, {"feed_stop": False, "mask_repeats": True}],
-    ids=str,
-)
-def test_six_images_by_heart(decoder: str, options: dict) -> None:
-    torch.manual_seed(0)
-    system, batch = OrderFreeSystem(VOCABULARY, DECODERS[decoder](), max_labels=3, **options), make_batch()
-    assert learns_by_heart(system, batch, lr=0.02)
 
 
 @pytest.mark.parametrize("decoder", sorted(DECODERS))
