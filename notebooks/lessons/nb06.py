@@ -26,11 +26,11 @@ T_THREE = 4.303  # 97.5 % point of Student's t with 2 degrees of freedom: for a 
 
 
 def table(
-    rows: Mapping[str, Sequence[Sequence[float]]], columns: Sequence[str], corner: str = "", digits: int = 1
+    rows: Mapping[Any, Sequence[Sequence[float]]], columns: Sequence[str], corner: str = "", digits: int = 1
 ) -> None:
     """Show a Markdown table: mean ± standard deviation over the runs, the plain number where there is one run.
 
-    rows: name -> for each run one number per column.
+    rows: name, or a tuple of its parts -> for each run one number per column.
     """
     from IPython.display import Markdown, display
 
@@ -40,7 +40,8 @@ def table(
         for values in zip(*runs, strict=True):
             text = f"{statistics.fmean(values):.{digits}f}"
             cells.append(f"{text} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text)
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        title = name if isinstance(name, str) else ", ".join(map(str, name))
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     display(Markdown("\n".join(lines)))
 
 

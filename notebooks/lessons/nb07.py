@@ -1,14 +1,13 @@
-"""Figures and views of notebook 07: the tree of a beam search, systems compared, calibration, tables of results."""
+"""Figures and views of notebook 07: the tree of a beam search, sequences beside sets, what a wider beam changes."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd  # with seaborn
 import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,13 +16,14 @@ from torch import Tensor
 
 from helpers.data.batches import Features
 from helpers.data.images import open_image
-from helpers.data.labels import Vocabulary
+from helpers.data.labels import Vocabulary, to_multi_hot
 from helpers.data.records import Record
 from helpers.decoders.base import Decoder, unroll
+from helpers.decoders.beam import Beams, beam
+from helpers.decoders.probability import set_log_probability
 from helpers.decoders.search import check_steps, greedy, log_probabilities
-from helpers.metrics.intervals import Interval
-from helpers.plots import GREY, PALETTE, draw_image, new_figure
-from lessons.figures import curves
+from helpers.plots import GREY, PALETTE, draw_bars, draw_image, new_figure, show, wrapped
+from lessons.figures import draw_curves, grouped_bars
 from lessons.views import View, choice, figure_view, image_slider, slider
 
 ROOT = 0  # place of `<start>` in a tree
@@ -154,13 +154,14 @@ def grow(decoder: Decoder, features: Features, *, width: int, max_steps: int, ot
     return SearchTree(tuple(branches), best, tuple(path))
 
 
-WINNER, GREEDY = PALETTE[0], PALETTE[1]
+WINNER, GREEDY = PALETTE[0], PALETTE[3]
 FACES = {"live": "#ffffff", "ended": "#f8e3b5", "cut": "#e6e6e6", "hopeless": "#e6e6e6", "alone": "#ffffff"}
 EDGES = {"live": "black", "ended": "black", "cut": GREY, "hopeless": GREY, "alone": GREEDY}
 # Lines to the branches: all, the winner's, those of greedy search.
 THIN = {"color": GREY, "lw": 1}
-THICK = {"color": WINNER, "lw": 5, "alpha": 0.55}
+THICK = {"color": WINNER, "lw": 6, "alpha": 0.5}
 DASHED = {"color": GREEDY, "lw": 2.2, "ls": "--"}
+WIDE = 3  # boxes in a step of a tree that is drawn, beside that of greedy search
 
 
 def tree(
@@ -178,48 +179,51 @@ def tree(
     heights = _heights(found)
     steps = max(branch.step for branch in found.branches)
     rows = max(heights.values()) + 1
-    widths = [2.4] * (image is not None) + [2.1 * steps + 1.2]
-    size = (sum(widths) + 0.2, max(3.9, 0.34 * rows + 1.1))
-    figure, axes = new_figure(1, len(widths), size=size, width_ratios=widths)
+    widths = [1.5] * (image is not None) + [1.62 * steps + 1.0]
+    figure, axes = new_figure(
+        1, len(widths), size=(sum(widths) + 0.1, max(3.4, 0.6 * rows + 1.4)), width_ratios=widths
+    )
     if image is not None:
         draw_image(axes[0, 0], image)
     ax = axes[0, -1]
-    ends = {i: (2.1 * branch.step, heights[i]) for i, branch in enumerate(found.branches)}
+    ends = {i: (1.62 * branch.step, heights[i]) for i, branch in enumerate(found.branches)}
     layers = (range(1, len(found.branches)), THIN), (found.path(found.best), THICK), (found.greedy, DASHED)
     for order, (places, style) in enumerate(layers):
         for i in places:
             (x, y), (u, v) = ends[found.branches[i].parent], ends[i]
             # Flat to a point in front of the box, so that lines do not run under boxes.
-            ax.plot([x, x + 0.55, u - 0.85, u], [y, y, v, v], zorder=1 + order / 10, **style)
+            ax.plot([x, x + 0.55, u - 0.65, u], [y, y, v, v], zorder=1 + order / 10, **style)
     for i, branch in enumerate(found.branches):
         name = names[branch.token]
         wrong = true is not None and name not in true and not name.startswith("<")
-        text = f"{name}{' ✗' if wrong else ''}  {_short(math.exp(branch.log_probability))}"
-        frame = {"boxstyle": "round,pad=0.25", "facecolor": FACES[branch.fate]}
+        text = f"{name}{' ✗' if wrong else ''}\n{_short(math.exp(branch.log_probability))}"
+        frame = {"boxstyle": "round,pad=0.22", "facecolor": FACES[branch.fate]}
         frame |= {"edgecolor": EDGES[branch.fate], "linewidth": 1}
         if i == found.best:
-            frame |= {"edgecolor": WINNER, "linewidth": 2.5}
+            frame |= {"edgecolor": WINNER, "linewidth": 3}
         colour = "#595959" if branch.fate in ("cut", "hopeless") else "black"
-        style = {"fontsize": 11, "ha": "center", "va": "center", "color": colour, "zorder": 3}
+        style = {
+            "fontsize": 13,
+            "ha": "center",
+            "va": "center",
+            "color": colour,
+            "zorder": 3,
+            "linespacing": 1.05,
+        }
         ax.text(*ends[i], name if i == ROOT else text, bbox=frame, **style)
-    ax.set(xlim=(-0.7, 2.1 * steps + 0.9), ylim=(rows - 0.3, -1.4))
+    ax.set(xlim=(-0.45, 1.62 * steps + 0.6), ylim=(rows - 0.4, -1.25))
     for step in range(1, steps + 1):
-        ax.text(2.1 * step, -1.0, f"step {step}", fontsize=12, ha="center", va="center")
+        ax.text(1.62 * step, -0.95, f"step {step}", fontsize=13, ha="center", va="center")
     ax.set_axis_off()
-    figure.suptitle(title, fontsize=13)
-    fates = {
-        "alone": "greedy search, after the beam left it",
-        "live": "goes on",
-        "ended": "complete: a candidate",
-        "cut": "given up",
-    }
+    figure.suptitle(title, fontsize=14)
+    fates = {"live": "goes on", "ended": "complete", "cut": "given up"}
     handles = [
-        Line2D([], [], label="most probable sequence found", **THICK),
+        Line2D([], [], label="the beam's winner", **THICK),
         Line2D([], [], label="greedy search", **DASHED),
         *(Patch(facecolor=FACES[f], edgecolor=EDGES[f], label=text) for f, text in fates.items()),
     ]
-    columns = 3 if figure.get_figwidth() > 9 else 2
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=11)
+    columns = 5 if figure.get_figwidth() > 8 else 3
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=12)
     return figure
 
 
@@ -246,140 +250,6 @@ def _heights(found: SearchTree) -> dict[int, float]:
     return heights
 
 
-def leaderboard(
-    systems: Mapping[str, Mapping[str, Interval]],
-    seeds: Mapping[str, Mapping[str, Sequence[float]]],
-    *,
-    title: str,
-) -> Figure:
-    """Systems as rows, one panel per metric: a dot with its interval over the images, rings for training seeds.
-
-    systems: name -> metric -> interval; all with the same metrics. seeds: name -> metric -> values of all seeds.
-    """
-    metrics = list(next(iter(systems.values())))
-    size = (3.7 * len(metrics) + 1.4, 1.9 + 0.46 * len(systems))
-    figure, axes = new_figure(1, len(metrics), size=size, sharey=True)
-    rows = np.arange(len(systems))
-    dot = {"fmt": "o", "color": PALETTE[0], "markersize": 8, "elinewidth": 3}
-    ring = {"color": "black", "marker": "o", "markerfacecolor": "white", "ls": "", "markersize": 5}
-    for ax, metric in zip(axes[0], metrics, strict=True):
-        found = [values[metric] for values in systems.values()]
-        low, value, high = 100 * np.array([(one.low, one.value, one.high) for one in found]).T
-        label = "first seed, 95 % of the draws of images"
-        ax.errorbar(value, rows, xerr=(value - low, high - value), label=label, **dot)
-        points = [(100 * v, row + 0.3) for row, name in enumerate(systems) for v in seeds[name][metric]]
-        ax.plot(*zip(*points, strict=True), label="one training seed", **ring)
-        ax.set(xlabel=f"{metric.replace('_', ' ')} (percent)", ylim=(len(systems) - 0.5, -0.5))
-        ax.grid(axis="x", color="0.88")
-        ax.set_axisbelow(True)
-    axes[0, 0].set_yticks(rows, list(systems))
-    handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False, fontsize=11)
-    figure.suptitle(title, fontsize=13)
-    return figure
-
-
-def reliability(systems: Mapping[str, dict[str, Any]], *, title: str, columns: int = 3) -> Figure:
-    """Share of cases that are right against the probability that was claimed, one panel per system.
-
-    systems: name -> what `report.calibration` returns. The area of a dot grows with its cases.
-    """
-    rows = -(-len(systems) // columns)
-    figure, axes = new_figure(rows, columns, size=(4.1 * columns, 3.9 * rows + 0.4), sharex=True, sharey=True)
-    for ax in axes.flat[len(systems) :]:
-        ax.set_axis_off()
-    for k, (ax, (name, found)) in enumerate(zip(axes.flat, systems.items(), strict=False)):
-        ax.plot([0, 1], [0, 1], color="0.6", linestyle="--")
-        bins = found["bins"]
-        x, y = [b["probability"] for b in bins], [b["correct"] for b in bins]
-        ax.plot(x, y, color=PALETTE[0], lw=1.5)
-        areas = [20 + 500 * b["cases"] / found["cases"] for b in bins]
-        ax.scatter(x, y, s=areas, color=PALETTE[0], alpha=0.75)
-        text = f"claims {found['probability']:.2f}\nright {found['correct']:.2f}\nerror {found['error']:.2f}"
-        ax.text(0.04, 0.96, text, fontsize=11, va="top", transform=ax.transAxes)
-        ax.set(title=name, xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
-        ax.set_xlabel("probability claimed" if k // columns == rows - 1 else "")
-        ax.set_ylabel("share exactly right" if k % columns == 0 else "")
-    figure.suptitle(title, fontsize=13)
-    return figure
-
-
-def optimism(
-    number: Sequence[int],
-    reported: Mapping[str, Sequence[float]],
-    worth: Mapping[str, Sequence[float]],
-    *,
-    ylabel: str,
-    title: str,
-) -> Figure:
-    """What the best of k candidates claims where it was chosen (solid), and is worth elsewhere (dashed).
-
-    number: k, ascending. reported, worth: who chose -> a value for every k.
-    """
-    series = {f"{name}: reported": values for name, values in reported.items()}
-    series |= {f"{name}: on other images": worth[name] for name in reported}
-    texts = {"xlabel": "candidates to choose from", "ylabel": ylabel, "title": title}
-    figure = curves(series, x=number, log_x=True, **texts)
-    lines = figure.axes[0].lines
-    for solid, dashed in zip(lines, lines[len(reported) :], strict=False):
-        dashed.set(color=solid.get_color(), marker=solid.get_marker(), linestyle="--")
-    figure.legends[0].remove()
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=11)
-    return figure
-
-
-TABLES = {
-    "metrics": "all metrics",
-    "by_frequency": "by label frequency",
-    "by_set_size": "by set size",
-    "by_label": "by label",
-}
-
-
-def rows_of(one: dict[str, Any], table: str) -> list[dict[str, Any]]:
-    """A table of one judged system (of `report.report`) as rows with equal keys."""
-    if table == "metrics":
-        return [{"metric": name, **value} for name, value in one["metrics"].items()]
-    return one[table]
-
-
-def as_html(rows: Sequence[dict[str, Any]], sort: str, *, descending: bool = True, most: int = 40) -> str:
-    """Rows as an HTML table, sorted by a column; at most so many, with a line that says so."""
-    table = pd.DataFrame(rows).sort_values(sort, ascending=not descending, kind="stable")
-    rest = f"<p>{len(table) - most} more rows are not shown.</p>" if len(table) > most else ""
-    return table.head(most).to_html(index=False, border=0, float_format="%.3f", na_rep="–") + rest
-
-
-def results_browser(result: dict[str, Any]) -> Any:
-    """Choose a system, a table and the column to sort by; result: of `evaluate.evaluate`. Returns a `VBox`."""
-    from ipywidgets import HTML, Checkbox, Dropdown, HBox, VBox
-
-    systems = {one["name"]: one for one in result["systems"]}
-    system = choice("system", list(systems))
-    table = choice("table", [(text, key) for key, text in TABLES.items()])
-    sort = Dropdown(description="sort by")
-    descending = Checkbox(value=False, description="highest first")
-    view = HTML()
-
-    def choose_columns(*_: Any) -> None:
-        columns = list(rows_of(systems[system.value], table.value)[0])
-        if tuple(sort.options) != tuple(columns):
-            sort.options = columns  # sets its value, which draws
-        draw()
-
-    def draw(*_: Any) -> None:
-        rows = rows_of(systems[system.value], table.value)
-        if sort.value in rows[0]:
-            view.value = as_html(rows, sort.value, descending=descending.value)
-
-    for control in (system, table):
-        control.observe(choose_columns, names="value")
-    for control in (sort, descending):
-        control.observe(draw, names="value")
-    choose_columns()
-    return VBox([HBox([system, table]), HBox([sort, descending]), view])
-
-
 def describe(found: SearchTree, vocabulary: Vocabulary) -> str:
     """What a tree shows, in a sentence or two."""
     names = [", ".join(vocabulary.decode(found.tokens(p))) for p in (found.path(found.best), found.greedy)]
@@ -392,13 +262,61 @@ def describe(found: SearchTree, vocabulary: Vocabulary) -> str:
     return f"{text} Greedy search says {names[1]} (P = {alone:.3g}): it parts at step {found.parting}{end}"
 
 
+def tree_of(decoder: Decoder, features: Features, *, width: int, max_steps: int) -> SearchTree:
+    """`grow` with at most `WIDE` boxes in a step, so that the tree can be read."""
+    return grow(decoder, features, width=width, max_steps=max_steps, others=max(0, WIDE - width))
+
+
+def telling_images(
+    decoder: Decoder,
+    features: Features,
+    records: Sequence[Record],
+    vocabulary: Vocabulary,
+    *,
+    max_labels: int,
+    count: int = 8,
+) -> list[int]:
+    """Images whose tree shows most: greedy search and a beam of `WIDE` part, and the beam is right; at most 4 steps.
+
+    features: of the images `records`, as the decoder takes them.
+    """
+    ranked = []
+    for k, record in enumerate(records):
+        if len(record.labels) > 3:
+            continue
+        found = tree_of(decoder, features.select(torch.tensor([k])), width=WIDE, max_steps=max_labels + 1)
+        if found.parting is None or max(branch.step for branch in found.branches) > 4:
+            continue
+        right = set(vocabulary.encode(record.labels))
+        mine, alone = (
+            {*found.tokens(path)} - {vocabulary.stop} for path in (found.path(found.best), found.greedy)
+        )
+        ranked.append((2 * (mine == right != alone) + (found.given_up is not None), k))
+    return [k for _, k in sorted(ranked, key=lambda pair: (-pair[0], pair[1]))[:count]]
+
+
+def static_tree(
+    decoder: Decoder,
+    features: Features,
+    records: Sequence[Record],
+    vocabulary: Vocabulary,
+    *,
+    max_labels: int,
+) -> None:
+    """Show the tree of the first image and width `WIDE`, as `tree_view` draws it; arguments as there."""
+    found = tree_of(decoder, features.select(torch.tensor([0])), width=WIDE, max_steps=max_labels + 1)
+    names, true = vocabulary.decode(range(len(vocabulary) + 2)), records[0].labels
+    title = f"true labels: {', '.join(true)}"
+    figure = tree(found, names, open_image(records[0].path), true=true, title=title)
+    show(figure, alt=describe(found, vocabulary))
+
+
 def tree_view(
     searches: Mapping[str, tuple[Decoder, Features]],
     records: Sequence[Record],
     vocabulary: Vocabulary,
     *,
     max_labels: int,
-    widest: int = 5,
 ) -> View:
     """Choose a decoder, an image and a width, and see what the beam followed and what it gave up.
 
@@ -406,14 +324,141 @@ def tree_view(
     """
     names = vocabulary.decode(range(len(vocabulary) + 2))
     who, image = choice("Decoder", list(searches)), image_slider(len(records))
-    width = slider("IntSlider", "Width", value=3, min=1, max=widest)
+    width = slider("IntSlider", "Width", value=WIDE, min=1, max=WIDE)
 
     def draw(who: str, image: int, width: int) -> tuple[Figure, str]:
         decoder, features = searches[who]
         some, record = features.select(torch.tensor([image - 1])), records[image - 1]
-        found = grow(decoder, some, width=width, max_steps=max_labels + 1)
+        found = tree_of(decoder, some, width=width, max_steps=max_labels + 1)
         title = f"true labels: {', '.join(record.labels) or 'none'}"
         figure = tree(found, names, open_image(record.path), true=record.labels, title=title)
         return figure, describe(found, vocabulary)
 
     return figure_view(draw, {"who": who, "image": image, "width": width}, rows=[[who, image, width]])
+
+
+# ---------------------------------------------------------------- what a search is worth
+
+
+def show_widths(
+    rows: Mapping[tuple[str, int], Sequence[Sequence[float]]],
+    columns: Sequence[str],
+    *,
+    panels: Sequence[str],
+) -> None:
+    """Show what changes with the width of the beam, one panel per chosen column; a line is the mean of the runs.
+
+    rows: (decoder, width) -> for each run one number per column.
+    """
+    names, widths = (list(dict.fromkeys(keys)) for keys in zip(*rows, strict=True))
+    figure, axes = new_figure(1, len(panels), size=(9, 3.7))
+    ends = []
+    for ax, panel in zip(axes[0], panels, strict=True):
+        k = columns.index(panel)
+        series = {
+            n: [[row[k] for row in run] for run in zip(*(rows[n, w] for w in widths), strict=True)]
+            for n in names
+        }
+        draw_curves(ax, series, widths)
+        ax.set_xscale("log")
+        ax.set_xticks(widths, [str(width) for width in widths])
+        ax.minorticks_off()
+        ax.set(title=panel, xlabel="width of the beam")
+        for name, runs in series.items():
+            low, high = (statistics.fmean(run[end] for run in runs) for end in (0, -1))
+            ends.append(f"{name}, {panel}: {low:.2f} to {high:.2f}")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    show(figure, alt="From the narrowest to the widest beam. " + "; ".join(ends) + ".")
+
+
+def torn_image(beams: Beams, truth: Tensor, decoder: Decoder, features: Features, *, max_steps: int) -> int:
+    """The image whose true set gains most by adding up orders, of those where another sequence is the most probable.
+
+    beams: of the N images `features`, as the decoder takes them. truth: (N, C) bool.
+    """
+    same = (to_multi_hot(beams.tokens.flatten(0, 1), truth.shape[1], dtype=torch.bool)).view(
+        *beams.tokens.shape[:2], -1
+    ) == truth[:, None]
+    true = same.all(dim=2)  # (N, K)
+    rows = (true.any(dim=1) & ~true[:, 0] & (truth.sum(dim=1) >= 3)).nonzero().flatten()
+    place, some = true[rows].int().argmax(dim=1), features.select(rows)
+    first, other = (
+        set_log_probability(decoder, some, beams.tokens[rows, k], beams.lengths[rows, k], max_steps=max_steps)
+        for k in (0, place)
+    )
+    return int(rows[(other - first).argmax()])
+
+
+def show_sequences_and_sets(
+    decoder: Decoder,
+    features: Features,
+    record: Record,
+    vocabulary: Vocabulary,
+    *,
+    max_steps: int,
+    count: int = 5,
+) -> None:
+    """Show an image, its most probable label sequences, and the sets of them with the sum over all orders.
+
+    features: of this image, as the decoder takes them. count: bars at most. Orders of the true set are blue.
+    """
+    found = beam(decoder, features, width=20, max_steps=max_steps)
+    tokens, lengths, names = found.tokens[0], found.lengths[0], vocabulary.labels
+    sets = [frozenset(row[:n].tolist()) for row, n in zip(tokens, lengths, strict=True)]
+    first = sorted({s: k for k, s in reversed(list(enumerate(sets)))}.values())  # each set once
+    image = features.select(torch.zeros(len(first), dtype=torch.int64))
+    sums = set_log_probability(decoder, image, tokens[first], lengths[first], max_steps=max_steps).exp()
+    left = [(k, float(found.log_probability[0, k].exp())) for k in range(count)]
+    right = sorted(zip(first, sums.tolist(), strict=True), key=lambda pair: -pair[1])[:count]
+    true = set(vocabulary.encode(record.labels))
+    figure, axes = new_figure(1, 3, size=(9, 3.9), width_ratios=(0.8, 1, 1))
+    draw_image(axes[0, 0], open_image(record.path), wrapped("true: " + ", ".join(record.labels), 2.0))
+    for ax, rows, join, title in (
+        (axes[0, 1], left, " → ", "sequences"),
+        (axes[0, 2], right, ", ", "sets: all orders together"),
+    ):
+        texts = [_folded(join.join(names[c] for c in tokens[k, : lengths[k]])) for k, _ in rows]
+        colours = [PALETTE[0] if sets[k] == true else GREY for k, _ in rows]
+        hatches = ["" if sets[k] == true else "//" for k, _ in rows]
+        draw_bars(ax, texts, {"": [p for _, p in rows]}, colours=[colours], hatches=[hatches], numbers="%.3f")
+        ax.set(title=title, xlabel="probability")
+    best = [", ".join(names[c] for c in tokens[rows[0][0], : lengths[rows[0][0]]]) for rows in (left, right)]
+    show(
+        figure, alt=f"True labels: {', '.join(record.labels)}. Best sequence: {best[0]}. Best set: {best[1]}."
+    )
+
+
+def _folded(name: str) -> str:
+    """A long list of labels in two lines."""
+    if len(name) <= 22:
+        return name
+    cut = name.rfind(" ", 0, 1 + (len(name) + 4) // 2)
+    return name[:cut] + "\n" + name[cut + 1 :]
+
+
+def show_round_things(records: Sequence[Record], groups: Mapping[str, Tensor], *, count: int = 2) -> None:
+    """Show the first images of each group with their labels; groups: name -> (N,) bool."""
+    chosen = [
+        (name, records[k]) for name, rows in groups.items() for k in rows.nonzero().flatten().tolist()[:count]
+    ]
+    figure, axes = new_figure(1, len(chosen), size=(9, 2.9))
+    for ax, (name, record) in zip(axes[0], chosen, strict=True):
+        draw_image(ax, open_image(record.path), f"{name}:\n{', '.join(record.labels)}")
+    texts = [f"{name}: {', '.join(record.labels)}" for name, record in chosen]
+    show(figure, alt="Images with a round thing on the ground. " + "; ".join(texts) + ".")
+
+
+def show_context(shares: Mapping[str, Sequence[Sequence[float]]], groups: Sequence[str]) -> None:
+    """Show bars of the share of "ball" after several words: word -> (runs, groups) in percent."""
+    figure = grouped_bars(shares, groups, ylabel="P(ball) / (P(ball) + P(rock)), %", title="Ball or rock?")
+    figure.legends[0].remove()
+    figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=12)
+    means = [
+        f"{word}: "
+        + ", ".join(
+            f"{statistics.fmean(v):.0f} % {group}"
+            for group, v in zip(groups, zip(*runs, strict=True), strict=True)
+        )
+        for word, runs in shares.items()
+    ]
+    show(figure, alt="Share of ball after the word … " + "; ".join(means) + ".")

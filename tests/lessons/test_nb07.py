@@ -1,9 +1,10 @@
-"""The tree that a beam search leaves, comparisons of systems, tables: the winner of a tree is that of `beam`."""
+"""The tree that a beam search leaves, sequences beside sets: the winner of a tree is that of `beam`."""
 
 from __future__ import annotations
 
 import html
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,9 +18,7 @@ from helpers.data.labels import Vocabulary
 from helpers.decoders.base import Decoder, State
 from helpers.decoders.beam import beam
 from helpers.decoders.search import greedy
-from helpers.metrics.intervals import Interval
 from helpers.systems.registry import build
-from helpers.training.report import calibration
 
 pytest.importorskip("ipywidgets")
 NAMES = ["ant", "bee", "cat", "<stop>", "<start>"]
@@ -124,47 +123,16 @@ def test_the_tree_has_every_branch() -> None:
     found = lesson.grow(Maze(), Features(torch.zeros(1, 1)), width=2, max_steps=3)
     figure = lesson.tree(found, NAMES, true=["ant"], title="a tree")
     words = [text.get_text() for text in figure.axes[0].texts]
-    assert len(words) == len(found.branches) + 3, "a box a branch, and the steps"
+    assert len(words) == len(found.branches) + 3, "a box per branch, and the steps"
     legend = {text.get_text() for text in figure.legends[0].get_texts()}
-    assert {"goes on", "given up", "greedy search, after the beam left it"} <= legend, (
-        "every kind of box is named"
-    )
-    assert "<start>" in words and "bee ✗  0.40" in words and "ant  0.60" in words and "<stop>  0.36" in words
+    assert {"goes on", "given up", "complete", "greedy search"} <= legend, "every kind of box is named"
+    assert "<start>" in words and "bee ✗\n0.40" in words and "ant\n0.60" in words and "<stop>\n0.36" in words
     places = [text.get_position() for text in figure.axes[0].texts]
     assert len(set(places)) == len(places), "no box hides another"
     plots.to_png(figure)
     FigureCanvasAgg(figure).draw()
     around = figure.legends[0].get_window_extent()
     assert around.x0 >= 0 and around.x1 <= figure.bbox.width, "the legend is not cut, in a small tree either"
-
-
-def test_the_leaderboard_has_a_row_a_system() -> None:
-    systems = {name: {"OF1": Interval(0.9, 0.85, 0.95), "CF1": Interval(0.8, 0.7, 0.9)} for name in "ab"}
-    seeds = {name: {"OF1": [0.9, 0.91], "CF1": [0.8, 0.82]} for name in "ab"}
-    figure = lesson.leaderboard(systems, seeds, title="who wins")
-    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["a", "b"]
-    assert len(figure.axes) == 2
-    (interval,) = figure.axes[0].collections[0].get_segments()[:1]
-    assert interval[:, 0] == pytest.approx([85, 95])
-    plots.to_png(figure)
-
-
-def test_reliability_has_a_panel_a_system() -> None:
-    p = torch.tensor([0.1, 0.2, 0.9, 0.95])
-    found = calibration(p, p > 0.5)
-    figure = lesson.reliability({"a": found, "b": found}, title="sure?", columns=3)
-    assert [ax.get_title() for ax in figure.axes] == ["a", "b", ""]
-    assert f"claims {found['probability']:.2f}" in figure.axes[0].texts[0].get_text()
-    assert figure.axes[0].get_xlabel() == "probability claimed", (
-        "of a set or of a sequence: the title says it"
-    )
-    plots.to_png(figure)
-
-
-def test_optimism_has_two_lines_a_chooser() -> None:
-    figure = lesson.optimism([1, 2], {"a": [1.0, 2.0]}, {"a": [1.0, 1.1]}, ylabel="OF1", title="best of k")
-    assert [line.get_label() for line in figure.axes[0].lines] == ["a: reported", "a: on other images"]
-    plots.to_png(figure)
 
 
 @pytest.mark.parametrize(
@@ -198,3 +166,100 @@ def test_a_greedy_path_that_stays_a_candidate() -> None:
     found = lesson.grow(Maze(), Features(torch.zeros(1, 1)), width=20, max_steps=4)
     text = lesson.describe(found, Vocabulary(("ant", "bee", "cat")))
     assert found.parting == 1 and ("ends as a candidate" in text or "gives it up" in text)
+
+
+@pytest.fixture
+def alts(monkeypatch) -> list[str]:
+    """The alt texts of what is shown; every figure is drawn."""
+    shown: list[str] = []
+    monkeypatch.setattr(lesson, "show", lambda figure, *, alt: shown.append(alt) or plots.to_png(figure))
+    return shown
+
+
+class Shy(Decoder):
+    """Names labels 0 and 1 in either order with 0.2 each, or label 2 alone with 0.3: {0, 1} is the best set."""
+
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.after = torch.tensor(
+            [[0, 1.0, 0, 0], [1.0, 0, 0, 0], [0, 0, 0, 1.0], [0, 0, 0, 1.0], [0.2, 0.2, 0.3, 0.3]]
+        )
+
+    def start(self, features: Features) -> State:
+        return State((torch.zeros(len(features.pooled)),))
+
+    def step(self, tokens: torch.Tensor, state: State) -> tuple[torch.Tensor, State, None]:
+        after, (steps,) = self.after[tokens].clone(), state.hidden
+        after[steps >= 2] = torch.tensor([0, 0, 0, 1.0])  # two labels at most
+        return after.log().clamp(min=-50), State((steps + 1,)), None
+
+
+def test_at_most_three_boxes_in_a_step_beside_greedy_search() -> None:
+    for width in (1, 2, 3):
+        found = lesson.tree_of(Maze(), Features(torch.zeros(1, 1)), width=width, max_steps=4)
+        for step in range(1, 5):
+            boxes = [k for k, branch in enumerate(found.branches) if branch.step == step]
+            assert len(set(boxes) - set(found.greedy)) <= lesson.WIDE
+
+
+def test_sequences_and_sets_disagree(small_data, alts) -> None:
+    vocabulary, decoder = Vocabulary(("ant", "bee", "cat")), Shy()
+    record = replace(small_data.train[0], labels=("ant", "bee"))
+    lesson.show_sequences_and_sets(
+        decoder, Features(torch.zeros(1, 1)), record, vocabulary, max_steps=4, count=3
+    )
+    assert alts[0].startswith("True labels: ant, bee. Best sequence: ")
+    assert alts[0].endswith("Best set: ant, bee.") or alts[0].endswith("Best set: bee, ant.")
+    assert "Best sequence: cat" in alts[0] or "Best sequence: ." in alts[0]
+
+
+def test_the_torn_image_is_one_where_the_set_wins() -> None:
+    """Of three images, only the second has three true labels that the beam found and did not put first."""
+    vocabulary = 4
+    torch.manual_seed(0)
+    system = build("ria", Vocabulary(tuple("abcd")), 3, max_labels=3, hidden_size=8, embedding_size=4).eval()
+    some = Features(torch.randn(3, 3))
+    with torch.inference_mode():
+        found = beam(system.decoder, some, width=40, max_steps=4)
+    sizes = found.lengths
+    truth = torch.zeros(3, vocabulary, dtype=torch.bool)
+    truth[0, 0] = truth[2, 1] = True  # too small
+    place = next(
+        k
+        for k in range(1, 40)
+        if sizes[1, k] == 3
+        and set(found.tokens[1, k, :3].tolist()) != set(found.tokens[1, 0, : sizes[1, 0]].tolist())
+    )
+    truth[1, found.tokens[1, place, :3]] = True
+    assert lesson.torn_image(found, truth, system.decoder, some, max_steps=4) == 1
+
+
+def test_telling_images_part_and_are_short(small_data) -> None:
+    vocabulary = Vocabulary(("ant", "bee", "cat"))
+    records = [replace(record, labels=("bee",)) for record in small_data.train[:3]]
+    records[1] = replace(records[1], labels=("ant", "bee", "cat", "bee"))
+    some = Features(torch.zeros(3, 1))
+    assert lesson.telling_images(Maze(), some, records, vocabulary, max_labels=3) == [0, 2]
+
+
+def test_a_static_tree_describes_itself(small_data, alts) -> None:
+    vocabulary = Vocabulary(("ant", "bee", "cat"))
+    lesson.static_tree(Maze(), Features(torch.zeros(2, 1)), small_data.train[:2], vocabulary, max_labels=3)
+    assert "found is bee, <stop> (P = 0.36)" in alts[0]
+
+
+def test_widths_are_means_of_the_runs(alts) -> None:
+    rows = {("a", 1): [[1.0, 2.0], [3.0, 2.0]], ("a", 5): [[2.0, 0.0], [4.0, 0.0]]}
+    lesson.show_widths(rows, ("x", "y"), panels=("x", "y"))
+    assert "a, x: 2.00 to 3.00; a, y: 2.00 to 0.00" in alts[0]
+
+
+def test_context_and_round_things_name_their_groups(small_data, alts) -> None:
+    lesson.show_context(
+        {"nothing": [[80.0, 30.0], [70.0, 40.0]], "dog": [[90.0, 80.0]] * 2}, ("some", "none")
+    )
+    assert "nothing: 75 % some, 35 % none; dog: 90 % some, 80 % none" in alts[0]
+    rows = torch.zeros(len(small_data.train), dtype=torch.bool)
+    rows[:2] = True
+    lesson.show_round_things(small_data.train, {"here": rows})
+    assert alts[1].count("here: ") == 2

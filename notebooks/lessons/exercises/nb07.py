@@ -124,7 +124,7 @@ def _set(next_p: _Next, labels: list[int], stop: int, *, slip: str = "") -> floa
     return max(ways) if slip == "best" else sum(ways) / (len(ways) if slip == "mean" else 1)
 
 
-@exercise("Exercise 2: the probability of a set")
+@exercise("Exercise 3: the probability of a set")
 def check_set_probability(answer: Any) -> str:
     """`set_probability(next_p, labels, stop) -> float`, `next_p` as in exercise 1."""
     cases = ((3, [1]), (3, [2, 0]), (4, [3, 1, 0]), (3, []), (5, [0, 4, 2, 1]))
@@ -144,42 +144,3 @@ def check_set_probability(answer: Any) -> str:
         hint = "For every order: multiply the probabilities of its labels, each given those before it, and of <stop>. Then add up."
         call.compare(expected, form="Return one number.", slips=slips, hint=hint, tolerance=1e-6)
     return "n labels have n! orders; `set_log_probability` shares their beginnings."
-
-
-def _p_value(differences: list[float], *, slip: str = "") -> float:
-    """The solution, with slips as options."""
-    seen = sum(differences)
-    hits, count = 0, 2 ** len(differences)
-    for signs in itertools.product((1, -1), repeat=len(differences)):
-        total = sum(s * d for s, d in zip(signs, differences, strict=True))
-        if slip == "one":
-            hits += total >= seen
-        elif slip == "strict":
-            hits += abs(total) > abs(seen)
-        else:
-            hits += abs(total) >= abs(seen)
-    return 1 - hits / count if slip == "other" else hits / count
-
-
-@exercise("Exercise 3: a paired test")
-def check_p_value(answer: Any) -> str:
-    """`p_value(differences list of N floats) -> float`, over all 2^N swaps."""
-    cases = (
-        [0.5, 0.25, 0.25],
-        [1.0, -0.5, 0.25, 0.75, 0.5],
-        [-0.5, -0.25, 0.0, -1.0],
-        [0.5, -0.5],
-        [0.25] * 8,
-    )
-    for differences in cases:
-        expected = _p_value(differences)
-        call = ask(answer, differences=list(differences))
-        slips = {
-            "Count in both directions: compare sizes, for the other system might have been better by chance.":
-                _p_value(differences, slip="one"),
-            "Swaps that give just as large a difference count, too (>=, not >).": _p_value(differences, slip="strict"),
-            "This is 1 - p. A small p says that so large a difference is rare by chance.": _p_value(differences, slip="other"),
-        }  # fmt: skip
-        hint = "To swap an image's answers is to turn the sign of its difference: try all 2^N signs, count sums as large as the observed one."
-        call.compare(expected, form="Return one number.", slips=slips, hint=hint, tolerance=1e-6)
-    return "With many images one draws some thousand random swaps: that is `intervals.compare`."
