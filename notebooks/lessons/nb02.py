@@ -220,7 +220,7 @@ def show_maps(records: Sequence[Record], scores: Tensor, kinds: Sequence[str]) -
             ]
             draw_attention(ax, image, own[:, KINDS.index(kind)], (side, side), highest=DARK, boxes=boxes)
             ax.set_title(f"{kind}{MARKS[bool(boxes)]}")
-    colour_bar(figure, axes.flat, DARK, "probability, if only this cell spoke (darkest: 0.5 and more)")
+    colour_bar(figure, axes.flat, DARK, "probability (0.5 and more: darkest)")
     said = "; ".join(", ".join(record.labels) for record in records)
     show(figure, alt=f"Scenes ({said}) and how much each cell says {', '.join(kinds)}, as colour.")
 
