@@ -1,105 +1,174 @@
-"""Figures and the view of notebook 08: how an image can enter a decoder, and what concepts make it say."""
+"""Figures, tables and the view of notebook 08: label vectors, concepts that are switched by hand, a verdict."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from helpers.data.batches import Features
 from helpers.data.images import open_image
-from helpers.data.labels import START_NAME, STOP_NAME, Vocabulary
+from helpers.data.labels import Vocabulary
 from helpers.data.records import Record
 from helpers.decoders.base import Decoder
 from helpers.decoders.search import greedy
-from helpers.plots import PALETTE, draw_bars, draw_image, new_figure
-from lessons.figures import CHOSEN, STARTS, TOKEN, arrow, box, draw_sequences, until_stop
+from helpers.plots import PALETTE, draw_bars, draw_image, new_figure, show
+from lessons.figures import curves, draw_sequences, grouped_bars, until_stop
 from lessons.views import View, choice, edits_by_hand, figure_view, image_slider, slider
 
-IMAGE, PLAIN = "#f6cf9c", "#f4f4f4"
-WAY = {"colour": PALETTE[3], "width": 3}  # arrows of the image's way in
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results.json"
 
 
-def four_ways(image: Any, labels: Sequence[str], sizes: Mapping[str, int]) -> Figure:
-    """The four ways of an image into a decoder, side by side, each unrolled over the same labels.
+def table(
+    rows: Mapping[str, Sequence[Sequence[float] | float]],
+    columns: Sequence[str],
+    *,
+    corner: str = "",
+    form: str = ".1f",
+) -> Any:
+    """A Markdown table of numbers; a cell with several runs shows the lowest and the highest.
 
-    labels: those of the image, in the order in which they are to be said, without `<stop>`; one or two.
-    sizes: what D, H, E and C are, for the shapes beside the arrows.
+    rows: name -> one cell per column, each a number or the numbers of several runs. form: of a number.
     """
-    figure, axes = new_figure(2, 3, size=(13, 7.2), width_ratios=(0.62, 1, 1))
-    draw_image(axes[0, 0], image, "the image")
-    legend = axes[1, 0]
-    legend.set_axis_off()
-    shapes = [
-        f"pooled feature $v$: {sizes['D']} (D)",
-        f"LSTM state $h$: {sizes['H']} (H)",
-        f"label embedding: {sizes['E']} (E)",
-        f"concepts $p$: {sizes['C']} (C)",
-    ]
-    legend.text(0, 0.98, "\n\n".join(shapes), fontsize=12, va="top")
-    legend.plot([0, 0.14], [0.3, 0.3], color=WAY["colour"], lw=WAY["width"])
-    legend.text(0.2, 0.3, "the way of the image", fontsize=12, va="center")
-    legend.set(xlim=(0, 1), ylim=(0, 1))
-
-    ax = axes[0, 1]
-    _unrolled(ax, labels, "1 · as the first state (RIA)", start="$h_0$")
-    box(ax, -1.3, 0, 0.6, 0.6, "$v$", IMAGE)
-    arrow(ax, (-1.0, 0), (-0.31, 0), **WAY)
-
-    ax = axes[0, 2]
-    _unrolled(ax, labels, "2 · as the first input (HybridNet)", start="$h_0, c_0$")
-    box(ax, -1.3, -0.95, 0.6, 0.42, "$v$", IMAGE)
-    box(ax, -1.3, 0, 0.6, 0.6, "LSTM", TOKEN)
-    arrow(ax, (-1.3, -0.74), (-1.3, -0.31), **WAY)
-    arrow(ax, (-1.0, 0), (-0.31, 0))
-
-    _at_the_output(axes[1, 1], labels)
-
-    ax = axes[1, 2]
-    _unrolled(ax, labels, "4 · as concepts (SR-CNN-RNN)", start="$h_0$")
-    box(ax, -1.3, 1.3, 0.6, 0.6, "$v$", IMAGE)
-    box(ax, -1.3, 0, 0.6, 0.6, "$p$", CHOSEN)
-    arrow(ax, (-1.3, 1.0), (-1.3, 0.32), **WAY)
-    arrow(ax, (-1.0, 0), (-0.31, 0), **WAY)
-    ax.text(-1.24, 0.66, "σ, own loss", fontsize=12, va="center")
-    return figure
+    lines = [f"| {corner} | {' | '.join(columns)} |", "|---" + "|--:" * len(columns) + "|"]
+    for name, cells in rows.items():
+        written = []
+        for cell in cells:
+            runs = cell if isinstance(cell, Sequence) else [cell]
+            low, high = format(min(runs), form), format(max(runs), form)
+            written.append(low if low == high else f"{low} – {high}")
+        lines.append(f"| {name} | {' | '.join(written)} |")
+    return _markdown(lines)
 
 
-def _unrolled(ax: Axes, labels: Sequence[str], title: str, *, start: str = "", joint: bool = False) -> None:
-    """The unrolled decoder that the four have in common; start: what is written at the arrow into its first step."""
-    top = 2.05 if joint else 1.1
-    for x, (read, said) in enumerate(zip([START_NAME, *labels], [*labels, STOP_NAME], strict=True)):
-        box(ax, x, 0, 0.6, 0.6, "LSTM", TOKEN)
-        box(ax, x, -0.95, 0.9, 0.42, read, PLAIN)
-        box(ax, x, top, 0.9, 0.42, said, PLAIN)
-        arrow(ax, (x, -0.74), (x, -0.32))
-        arrow(ax, (x, 0.3), (x, 0.66 if joint else top - 0.22))
-        if x:
-            arrow(ax, (x - 0.7, 0), (x - 0.31, 0))
-    if start:
-        ax.text(-0.66, 0.12, start, fontsize=12, ha="center", va="bottom")
-    ax.set(title=title, xlim=(-1.75, 2.6), ylim=(-1.3, 2.4 if joint else 1.75))
-    ax.set_axis_off()
+def _markdown(lines: Sequence[str]) -> Any:
+    from IPython.display import Markdown
+
+    return Markdown("\n".join(lines))
 
 
-def _at_the_output(ax: Axes, labels: Sequence[str]) -> None:
-    _unrolled(ax, labels, "3 · at the output of every step (CNN-RNN)", joint=True)
-    rail, aside = 1.5, 0.2  # the arrows of the image come down beside those that go up from x_t
-    box(ax, -1.3, rail, 0.6, 0.6, "$v$", IMAGE)
-    # A line past all steps, and down from it: every x_t gets the same vector, and none hands it on to the next.
-    style = {"lw": WAY["width"], "solid_capstyle": "round", "zorder": 0}
-    ax.plot([-1.0, len(labels) - aside], [rail, rail], color=WAY["colour"], **style)
-    for t in range(len(labels) + 1):
-        box(ax, t, 0.9, 0.62, 0.46, f"$x_{t + 1}$", STARTS)
-        arrow(ax, (t, 1.14), (t, 1.83))
-        arrow(ax, (t - aside, rail), (t - aside, 1.13), **WAY)
-    ax.text(-0.66, rail + 0.1, "$U_I v$", fontsize=12, ha="center", va="bottom")
-    ax.text(-1.6, 0, "starts from 0", fontsize=12, va="center")
-    arrow(ax, (-0.58, 0), (-0.31, 0))
+def stored_results(
+    systems: Mapping[str, str],
+    data: str = "corel5k",
+    *,
+    metrics: Sequence[str] = ("OF1", "CF1", "exact_match"),
+) -> Any:
+    """A Markdown table from docs/results.json, in percent: mean ± standard deviation over the seeds.
+
+    systems: name in the table -> name of the row in the file; a row that the file lacks has dashes.
+    """
+    stored = json.loads(RESULTS.read_text())["runs"][data]
+    lines = [f"| {data}, stored | {' | '.join(metrics)} |", "|---" + "|--:" * len(metrics) + "|"]
+    for name, row in systems.items():
+        cells = ["–"] * len(metrics)
+        if row in stored:
+            values = [[100 * run["test"][metric] for run in stored[row]] for metric in metrics]
+            cells = [f"{fmean(v):.1f} ± {stdev(v):.1f}" if len(v) > 1 else f"{v[0]:.1f}" for v in values]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return _markdown(lines)
+
+
+# ---------------------------------------------------------------- label vectors
+
+
+def show_search(records: Sequence[Record], found: Mapping[str, Sequence[int]]) -> None:
+    """Show the images that a search found, one row per query.
+
+    found: query, labels joined by " + " -> indices of records, the best first. An image with all labels of its query
+    has a check mark, another one a cross.
+    """
+    across = max(map(len, found.values()))
+    figure, axes = new_figure(len(found), across, size=(8.6, 1.72 * len(found)))
+    right = 0
+    for row, (query, images) in zip(axes, found.items(), strict=True):
+        for ax, k in zip(row, images, strict=False):
+            good = set(query.split(" + ")) <= set(records[k].labels)
+            right += good
+            draw_image(ax, open_image(records[k].path), "✓" if good else "✗")
+        row[0].text(
+            -0.12, 0.5, query.replace(" + ", "\n+ "), transform=row[0].transAxes, ha="right", va="center"
+        )
+    count = sum(map(len, found.values()))
+    show(figure, alt=f"The images nearest to {', '.join(found)}: {right} of {count} have what was asked for.")
+
+
+def nearest_table(
+    columns: Mapping[str, Tensor], words: Sequence[str], vocabulary: Vocabulary, count: int = 2
+) -> Any:
+    """A Markdown table: for each word the labels that are most alike to it, by several matrices (C, C)."""
+    lines = [f"| label | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for k in vocabulary.encode(words):
+        cells = []
+        for alike in columns.values():
+            others = alike[k].index_fill(0, torch.tensor([k]), -torch.inf)
+            cells.append(", ".join(vocabulary.decode(others.topk(count).indices)))
+        lines.append(f"| {vocabulary.labels[k]} | {' | '.join(cells)} |")
+    return _markdown(lines)
+
+
+def show_nearness(cosines: Mapping[str, Tensor], ranked: Tensor) -> None:
+    """Show the mean cosine of two labels by how many places they are apart in an order.
+
+    cosines: name -> (C, C). ranked: (C,) int64, the labels in that order.
+    """
+    apart = range(1, min(len(ranked), 26))  # the few pairs that are further apart would only be noise
+    series = {
+        name: [matrix[ranked][:, ranked].diagonal(d).mean().item() for d in apart]
+        for name, matrix in cosines.items()
+    }
+    labels = {"xlabel": "places apart in the order by frequency", "ylabel": "mean cosine of two labels"}
+    figure = curves(series, title="Who is near whom among the label vectors?", **labels)
+    ends = ", ".join(f"{name} from {line[0]:.2f} to {line[-1]:.2f}" for name, line in series.items())
+    show(figure, alt=f"Mean cosine of two label vectors by their distance in the order by frequency: {ends}.")
+
+
+# ---------------------------------------------------------------- verdict
+
+
+def show_squeezed(rows: Mapping[str, Mapping[str, float]], *, ylabel: str, title: str) -> None:
+    """Show groups of bars, one group per system: setting -> system -> number."""
+    groups = list(next(iter(rows.values())))
+    series = {setting: [[row[name] for name in groups]] for setting, row in rows.items()}
+    wrapped = [name.replace(", ", ",\n") for name in groups]
+    figure = grouped_bars(series, wrapped, ylabel=ylabel, title=title)
+    told = "; ".join(
+        f"{setting}: " + ", ".join(f"{name} {value:.0f}" for name, value in row.items())
+        for setting, row in rows.items()
+    )
+    show(figure, alt=f"{title}. {told}.")
+
+
+# ---------------------------------------------------------------- concepts
+
+
+def show_switches(obeyed: Mapping[str, float], brought: Mapping[str, float]) -> None:
+    """Show how often concepts that were switched on were named, and what came or went with them; all in %."""
+    size = (9, 1.2 + 0.36 * max(len(obeyed), len(brought)))
+    figure, axes = new_figure(1, 2, size=size, width_ratios=(1, 1))
+    draw_bars(axes[0, 0], list(obeyed), {"": list(obeyed.values())}, numbers="%.0f")
+    axes[0, 0].set(title="Switched on: is it named?", xlabel="% of the images without it", xlim=(0, 112))
+    draw_bars(axes[0, 1], list(brought), {"": list(brought.values())}, colours=[PALETTE[1]], numbers="%+.0f")
+    axes[0, 1].set(title="Switched on: what else changes?", xlabel="percentage points")
+    axes[0, 1].margins(x=0.2)
+    least, most = min(obeyed, key=obeyed.get), max(brought, key=brought.get)
+    show(figure, alt=f"Bars. Named least when switched on: {least}. What changes most: {most}.")
+
+
+def show_company(shares: Mapping[str, float], word: str) -> None:
+    """Show how often a label is named, in %, by the concepts that are switched on."""
+    figure, axes = new_figure(size=(8, 1.2 + 0.42 * len(shares)))
+    draw_bars(axes[0, 0], list(shares), {"": list(shares.values())}, numbers="%.0f")
+    xlabel = f"named {word}, in % of the images"
+    axes[0, 0].set(title="Concepts that are switched on together", xlabel=xlabel, xlim=(0, 112))
+    told = ", ".join(f"{name} {value:.0f}" for name, value in shares.items())
+    show(figure, alt=f"How often {word} is named, in % of the images, by concepts switched on: {told}.")
 
 
 def concept_view(
@@ -109,7 +178,7 @@ def concept_view(
     after: Sequence[float],
     paths: Mapping[str, Sequence[tuple[str, bool]]],
     *,
-    most: int = 9,
+    most: int = 8,
 ) -> Figure:
     """An image, its most probable concepts with those changed by hand, and what is decoded.
 
@@ -121,14 +190,14 @@ def concept_view(
     changed, higher = own != given, np.maximum(own, given)
     chosen = np.argsort(-(2 * changed + higher), kind="stable")[: max(most, changed.sum())]
     chosen = chosen[np.argsort(-higher[chosen], kind="stable")]
-    figure, axes = new_figure(1, 3, size=(12, 4.6), width_ratios=(1.05, 1, 0.42 + 0.5 * len(paths)))
+    figure, axes = new_figure(1, 3, size=(9, 4.0), width_ratios=(0.85, 0.8, 0.42 + 0.5 * len(paths)))
     draw_image(axes[0, 0], image)
     labels = [names[c] + (" (set)" if changed[c] else "") for c in chosen]
     series = {"own": own[chosen]}
     if changed.any():
         series["set by hand"] = np.where(changed, given, np.nan)[chosen]
     draw_bars(axes[0, 1], labels, series, colours=(PALETTE[5], PALETTE[4]), share=True)
-    axes[0, 1].set(xlabel="probability (hatched: set by hand)", title="what the decoder is given")
+    axes[0, 1].set(xlabel="probability (hatched: set)", title="concepts")
     draw_sequences(axes[0, 2], paths)
     return figure
 
@@ -165,6 +234,20 @@ def concept_figure(
 
 def _told(changed: Mapping[int, float], vocabulary: Vocabulary) -> str:
     return ", ".join(f"{vocabulary.labels[label]} = {p:.2f}" for label, p in sorted(changed.items()))
+
+
+def show_concepts(
+    decoder: Decoder,
+    concepts: Tensor,
+    changed: dict[int, float],
+    record: Record,
+    vocabulary: Vocabulary,
+    *,
+    max_labels: int,
+) -> None:
+    """Show the figure of `concept_figure`."""
+    figure, text = concept_figure(decoder, concepts, changed, record, vocabulary, max_labels=max_labels)
+    show(figure, alt=f"Static: an image, its concepts, some set by hand, and two decoded sequences. {text}")
 
 
 def concept_switches(

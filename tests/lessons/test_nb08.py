@@ -1,8 +1,9 @@
-"""How an image enters a decoder; concepts turned by hand, set as a reader would set them."""
+"""Tables and figures of label vectors and concepts; concepts set by hand, as a reader would set them."""
 
 from __future__ import annotations
 
 import html
+import json
 
 import numpy as np
 import pytest
@@ -16,16 +17,69 @@ from helpers.decoders.base import Decoder, State
 
 pytest.importorskip("ipywidgets")
 IMAGE = np.zeros((16, 16, 3), dtype=np.uint8)
-SIZES = {"D": 192, "H": 128, "E": 64, "C": 30}
+VOCABULARY = Vocabulary(("ant", "bee", "cat"))
+CONCEPTS = torch.tensor([[0.9, 0.2, 0.7], [0.1, 0.8, 0.3]])
 
 
-def test_the_four_ways_show_the_same_labels_and_the_shapes() -> None:
-    written = texts(lesson.four_ways(IMAGE, ["umbrella", "person"], SIZES))
-    assert written.count("umbrella") == written.count("person") == 8  # read and said, in four decoders
-    assert written.count("<start>") == written.count("<stop>") == 4
-    assert written.count("LSTM") == 13  # one more reads the image
-    assert written.count("$v$") == 4 and "$x_3$" in written
-    assert any("192 (D)" in text and "30 (C)" in text for text in written)
+def rows(table) -> list[list[str]]:
+    """The cells of a Markdown table, its rule left out."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.data.splitlines()]
+    return [lines[0], *lines[2:]]
+
+
+def test_a_table_shows_the_lowest_and_the_highest_run() -> None:
+    found = rows(lesson.table({"ria": [[80.04, 79.0], 7]}, ("OF1", "N+"), corner="test"))
+    assert found == [["test", "OF1", "N+"], ["ria", "79.0 – 80.0", "7.0"]]
+
+
+def test_stored_results_are_means_over_the_seeds_and_a_missing_row_has_dashes(monkeypatch, tmp_path) -> None:
+    runs = [{"test": {"OF1": 0.5}}, {"test": {"OF1": 0.6}}]
+    (tmp_path / "r.json").write_text(json.dumps({"runs": {"corel5k": {"a": runs, "one": runs[:1]}}}))
+    monkeypatch.setattr(lesson, "RESULTS", tmp_path / "r.json")
+    found = rows(lesson.stored_results({"A": "a", "One": "one", "None": "none"}, metrics=("OF1",)))
+    assert found[1:] == [["A", "55.0 ± 7.1"], ["One", "50.0"], ["None", "–"]]
+
+
+def test_the_stored_results_of_the_course_are_there() -> None:
+    assert "±" in lesson.stored_results({"RIA": "ria, rare-first"}).data
+
+
+def test_a_label_is_not_nearest_to_itself() -> None:
+    alike = torch.tensor([[1.0, 0.2, 0.3], [0.2, 1.0, 0.9], [0.3, 0.9, 1.0]])
+    found = rows(lesson.nearest_table({"cosine": alike}, ["ant", "cat"], VOCABULARY, count=1))
+    assert found[1:] == [["ant", "cat"], ["cat", "bee"]]
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list[tuple]:
+    """What is shown: figure and alt text, newest last."""
+    found: list[tuple] = []
+    monkeypatch.setattr(lesson, "show", lambda figure, *, alt: found.append((figure, alt)))
+    return found
+
+
+def test_found_images_are_marked(small_data, shown) -> None:
+    records = [record for record in small_data.train if record.labels][:2]
+    label = records[0].labels[0]
+    lesson.show_search(records, {label: [0, 1], f"{label} + nothing": [1, 0]})
+    figure, alt = shown[-1]
+    right = 1 + (label in records[1].labels)
+    assert f"{right} of 4" in alt and texts(figure).count("✓") == right
+
+
+def test_nearness_is_a_mean_over_pairs(shown) -> None:
+    cosines = torch.tensor([[1.0, 0.5, 0.0], [0.5, 1.0, 0.1], [0.0, 0.1, 1.0]])
+    lesson.show_nearness({"trained": cosines}, torch.tensor([2, 1, 0]))
+    assert "trained from 0.30 to 0.00" in shown[-1][1]
+
+
+def test_bars_say_in_words_what_they_show(shown) -> None:
+    lesson.show_squeezed({"H = 8": {"RIA": 39.0, "CNN-RNN": 78.6}}, ylabel="OF1", title="Small")
+    assert shown[-1][1] == "Small. H = 8: RIA 39, CNN-RNN 79."
+    lesson.show_switches({"umbrella": 5.0, "person": 99.0}, {"flying → bird": 69.0, "night → sun": -14.0})
+    assert "least when switched on: umbrella" in shown[-1][1] and bars(shown[-1][0]) == [5, 99, 69, -14]
+    lesson.show_company({"umbrella": 0.0, "umbrella + rain": 6.0}, "umbrella")
+    assert "umbrella + rain 6" in shown[-1][1] and bars(shown[-1][0]) == [0, 6]
 
 
 def test_concepts_changed_by_hand_are_drawn_twice_and_always() -> None:
@@ -37,10 +91,6 @@ def test_concepts_changed_by_hand_are_drawn_twice_and_always() -> None:
     written = texts(figure)
     assert {"c0", "c1", "c4 (set)"} <= set(written) and "c3" not in written and "c5" not in written
     assert bars(figure) == pytest.approx([0.9, 0.8, 0.0, np.nan, np.nan, 0.05], nan_ok=True)
-
-
-VOCABULARY = Vocabulary(("ant", "bee", "cat"))
-CONCEPTS = torch.tensor([[0.9, 0.2, 0.7], [0.1, 0.8, 0.3]])
 
 
 class Believer(Decoder):
