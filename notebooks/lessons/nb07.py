@@ -412,7 +412,7 @@ def show_sequences_and_sets(
     right = sorted(zip(first, sums.tolist(), strict=True), key=lambda pair: -pair[1])[:count]
     true = set(vocabulary.encode(record.labels))
     figure, axes = new_figure(1, 3, size=(9, 3.9), width_ratios=(0.8, 1, 1))
-    draw_image(axes[0, 0], open_image(record.path), wrapped("true: " + ", ".join(record.labels), 2.0))
+    draw_image(axes[0, 0], open_image(record.path), wrapped("true: " + ", ".join(record.labels), 1.5))
     for ax, rows, join, title in (
         (axes[0, 1], left, " → ", "sequences"),
         (axes[0, 2], right, ", ", "sets: all orders together"),
