@@ -19,7 +19,7 @@ unexport PYTHONHOME
 export MPLCONFIGDIR := $(CURDIR)/.jupyter/matplotlib
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test fast notebooks bench results lint lock clean
+.PHONY: help setup lab update test fast notebooks bench results lint lock clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
@@ -34,14 +34,21 @@ or name one: make $(or $(firstword $(MAKECMDGOALS)),lab) PYTHON=/path/to/python3
 # configuration or a kernel in the home folder cannot replace the course's. Its terminals and `!pip` use .venv.
 # (On the command itself: a target's variables would reach the set-up too. Looking for language servers, which
 # the course does not bring, would start npm.)
+# .ci/jupyter switches off its question about news.
 HERE := $(CURDIR)/.jupyter
-LAB = env JUPYTER_CONFIG_DIR="$(HERE)/config" JUPYTER_DATA_DIR="$(HERE)/data" IPYTHONDIR="$(HERE)/ipython" \
-	JUPYTER_RUNTIME_DIR="$(HERE)/runtime" JUPYTER_PREFER_ENV_PATH=1 \
-	VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) -m jupyterlab
+JUPYTER = env JUPYTER_CONFIG_DIR="$(HERE)/config" JUPYTER_DATA_DIR="$(HERE)/data" IPYTHONDIR="$(HERE)/ipython" \
+	JUPYTER_RUNTIME_DIR="$(HERE)/runtime" JUPYTER_PREFER_ENV_PATH=1 JUPYTER_CONFIG_PATH="$(CURDIR)/.ci/jupyter" \
+	VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN)
 
-lab: setup ## open JupyterLab at notebook 00 (ARGS="--no-browser" for a server)
-	@$(LAB) --ServerApp.root_dir=. --LanguageServerManager.autodetect=False \
-		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root) $(ARGS)
+lab: setup ## open JupyterLab at notebook 00, in your own copy work/ (ARGS="--no-browser" for a server)
+	@$(JUPYTER) .ci/work.py
+	@$(JUPYTER) -m jupyterlab --ServerApp.root_dir=. --LanguageServerManager.autodetect=False \
+		--LabApp.default_url=/lab/tree/work/00_start_here.ipynb $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root) $(ARGS)
+
+update: ## bring the newest version of the course; what you changed in work/ stays
+	@git pull --ff-only
+	@$(MAKE) --no-print-directory setup
+	@$(JUPYTER) .ci/work.py --update
 
 # One process per core and one torch thread in each: a second thread makes small recurrent networks slower.
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadgroup

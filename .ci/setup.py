@@ -43,6 +43,15 @@ def find_uv() -> str | Path:
     return BIN / "uv"
 
 
+def link() -> None:
+    """Let every Python of .venv import `helpers` and `lessons`, from whatever folder a notebook is in."""
+    site = next(VENV.glob("lib/python*/site-packages"), VENV / "Lib" / "site-packages")
+    lines = "".join(f"{os.path.relpath(path, site)}\n" for path in (ROOT, ROOT / "notebooks"))
+    file = site / "annotation_course.pth"
+    if not file.is_file() or file.read_text(encoding="utf-8") != lines:
+        file.write_text(lines, encoding="utf-8")
+
+
 def set_up() -> None:
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines(keepends=True)
     pins = "".join(line for line in lines if not (CPU and CUDA.match(line)))
@@ -51,8 +60,13 @@ def set_up() -> None:
     found = stamp.read_text(encoding="utf-8") if stamp.is_file() else ""
     runs = run(PYTHON, "-I", "-c", "", capture_output=True)
     if runs and found == ready:
+        link()
         return
     print(f"set-up: installing the packages into .venv. The first time this downloads {SIZE}.", flush=True)
+    if not CPU and not runs:
+        print(
+            "set-up: without an NVIDIA card, `make lab CPU=1` is the smaller way. Ctrl-C stops; nothing is lost."
+        )
     stamp.unlink(missing_ok=True)
     if not (runs and found.startswith(f"{ROOT}\n")) and not run(
         sys.executable, "-m", "venv", "--clear", VENV
@@ -69,8 +83,7 @@ def set_up() -> None:
         sys.exit(
             f"set-up: uv could not install the packages (message above). {hint}Check the network and the disk, run it again."
         )
-    site = next(VENV.glob("lib/python*/site-packages"), VENV / "Lib" / "site-packages")
-    (site / "annotation_course.pth").write_text(os.path.relpath(ROOT, site) + "\n", encoding="utf-8")
+    link()
     stamp.write_text(ready, encoding="utf-8")
     print("set-up: .venv is ready", flush=True)
 

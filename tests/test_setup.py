@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import re
 import shutil
@@ -61,7 +63,8 @@ def test_it_installs_once_and_again_when_the_pins_change(checkout):
     status, calls = checkout.run()
     assert status == 0 and len(calls) == 1 and calls[0].startswith("pip sync") and "3 GB" in checkout.output
     site = next((checkout.folder / ".venv").glob("lib/python*/site-packages"))
-    assert (site / (site / "annotation_course.pth").read_text().strip()).samefile(checkout.folder)
+    paths = (site / "annotation_course.pth").read_text().splitlines()
+    assert [(site / path).resolve() for path in paths] == [checkout.folder, checkout.folder / "notebooks"]
     assert checkout.run() == (0, []) and checkout.output == ""
     mine = checkout.folder / ".venv" / "mine"
     mine.touch()
@@ -144,7 +147,7 @@ def test_make_lists_its_commands_and_each_sets_itself_up(make, repository):
     text = (repository / "Makefile").read_text(encoding="utf-8")
     targets = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE).group(1).split()
     assert re.findall(r"^  make (\w+) ", make(), re.MULTILINE) == targets
-    for target in set(targets) - {"help", "clean"}:
+    for target in set(targets) - {"help", "clean", "update"}:
         assert ".ci/setup.py" in make("-n", target), target
     assert not re.search(r"setup.py|\bdata\b", make("-n", "clean"))
 
@@ -152,10 +155,54 @@ def test_make_lists_its_commands_and_each_sets_itself_up(make, repository):
 def test_lab_passes_arguments_on_and_keeps_the_token(make):
     command = make("-n", "lab", "ARGS=--no-browser --port 9999")
     assert command.rstrip().endswith("--no-browser --port 9999")
-    assert "00_start_here.ipynb" in command and "token" not in command
+    assert "work/00_start_here.ipynb" in command and "token" not in command
     # The environment of lab must not reach the set-up: `python3` would be the one inside a broken .venv.
     set_up = next(line for line in command.splitlines() if ".ci/setup.py" in line)
     assert "PATH=" not in set_up and "VIRTUAL_ENV" not in set_up
+
+
+@pytest.fixture
+def refresh(repository):
+    spec = importlib.util.spec_from_file_location("work", repository / ".ci" / "work.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.refresh
+
+
+def test_the_working_copy_keeps_what_you_changed(refresh, tmp_path):
+    source, work = tmp_path / "notebooks", tmp_path / "work"
+    (source / "images").mkdir(parents=True)
+    (source / "images" / "a.svg").write_text("picture")
+    for name in ("mine", "untouched", "deleted"):
+        (source / f"{name}.ipynb").write_text("first")
+    written, newer = refresh(source, work)
+    assert len(written) == 4 and newer == [] and (work / "images" / "a.svg").read_text() == "picture"
+    assert refresh(source, work) == ([], [])
+    (work / "mine.ipynb").write_text("my answer")
+    (work / "deleted.ipynb").unlink()
+    assert refresh(source, work) == ([work / "deleted.ipynb"], [])
+    for name in ("mine", "untouched"):
+        (source / f"{name}.ipynb").write_text("second")
+    (source / "later.ipynb").write_text("second")
+    written, newer = refresh(source, work)  # as `make lab` does after a pull
+    assert written == [work / "later.ipynb", work / "untouched.ipynb"] and newer == [work / "mine.ipynb"]
+    assert refresh(source, work, update=True) == ([work / "mine.new.ipynb"], [work / "mine.ipynb"])
+    assert (work / "mine.ipynb").read_text() == "my answer"
+    assert (work / "mine.new.ipynb").read_text() == (work / "untouched.ipynb").read_text() == "second"
+    assert refresh(source, work, update=True) == ([], []), "the new version is there already"
+    (source / "mine.ipynb").write_text("third")
+    assert refresh(source, work, update=True)[0] == [work / "mine.new2.ipynb"]
+
+
+def test_jupyter_asks_for_no_news(repository):
+    """The setting has the name that JupyterLab's own schema gives it."""
+    settings = json.loads((repository / ".ci/jupyter/labconfig/default_setting_overrides.json").read_text())
+    [(plugin, values)] = settings.items()
+    package, name = plugin.split(":")
+    schema = Path(sys.prefix, "share/jupyter/lab/schemas", *package.split("/"), f"{name}.json")
+    properties = json.loads(schema.read_text(encoding="utf-8"))["properties"]
+    assert values["fetchNews"] == "false" in [choice["const"] for choice in properties["fetchNews"]["oneOf"]]
+    assert values.keys() <= properties.keys()
 
 
 @POSIX
