@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from helpers.scenes import drawing
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(*[st.integers(-400, 1400)] * 2), min_size=3, max_size=9, unique=True))
 def test_silhouette_is_the_even_odd_rule(corners: list[tuple[int, int]]) -> None:
     points = np.array(corners) / 1000.3

@@ -49,7 +49,7 @@ def test_boxes(sampled: list[Scene]) -> None:
 def test_everything_labelled_can_be_seen(sampled: list[Scene]) -> None:
     """Visibility by brute force: Pillow paints every silhouette in its own number, nearest last."""
     hidden, off = 0, []
-    for s in sampled[:150]:
+    for s in sampled[:100]:
         seen, things = Image.new("L", (512, 512)), s.composition.things
         alone = []
         for number, thing in enumerate(things, start=1):
@@ -67,7 +67,7 @@ def test_everything_labelled_can_be_seen(sampled: list[Scene]) -> None:
             rows, columns = np.nonzero(pixels == number)
             found = columns.min() / 4, rows.min() / 4, (columns.max() + 1) / 4, (rows.max() + 1) / 4
             off.append(np.abs(np.array(found) - (box.x, box.y, box.right, box.bottom)).max())
-    assert hidden > 10  # things do hide each other
+    assert hidden > 6  # things do hide each other
     assert np.mean(off) < 0.8 and max(off) < 8  # cells; more only for a thin tip, the moon's for instance
 
 
