@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
 from lessons.exercises import nb06 as checks
-from lessons.exercises.nb06 import check_choose_threshold, check_p_value
+from lessons.exercises.nb06 import check_cf1, check_choose_threshold, check_p_value
 
 from helpers.metrics.thresholds import choose_global
 
@@ -16,6 +17,30 @@ def best_threshold(*splits, metric="OF1"):
     """The threshold with the best OF1 on the given splits together."""
     scores, target = (torch.cat(parts) for parts in zip(*splits, strict=True))
     return choose_global(scores, target, metric)
+
+
+def cf1(tp, predicted, support, *, slip=""):
+    """Both CF1, with one slip or none."""
+    if slip == "nan":
+        precision, recall = tp / predicted, tp / support
+    else:
+        precision, recall = tp / predicted.clamp(min=1), tp / support.clamp(min=1)
+    if slip == "only named":
+        precision = precision[predicted > 0]
+    if slip == "only present":
+        recall = recall[support > 0]
+    if slip == "swapped counts":
+        precision, recall = recall * 0 + tp, precision
+    CP, CR = precision.mean(), recall.mean()
+    f1 = 2 * tp / (predicted + support).clamp(min=1)
+    if slip == "overall":
+        CP, CR = tp.sum() / predicted.sum(), tp.sum() / support.sum()
+    harmonic = (CP + CR) / 2 if slip == "arithmetic" else 2 * CP * CR / (CP + CR).clamp(min=1e-12)
+    if slip == "zero over zero":
+        harmonic = 2 * CP * CR / (CP + CR)
+    pair = (harmonic.item(), f1.mean().item())
+    twice = {"first twice": (pair[0], pair[0]), "second twice": (pair[1], pair[1])}
+    return {"turned": pair[::-1], "one": pair[0], **twice}.get(slip, pair)
 
 
 def swaps(differences, count=lambda total, seen: abs(total) >= abs(seen)):
@@ -34,6 +59,8 @@ def by_tensors(differences):
 
 
 RIGHT = [
+    (check_cf1, cf1),
+    (check_cf1, lambda *counts: [torch.tensor(value) for value in cf1(*counts)]),
     (check_choose_threshold, lambda train, val, test: best_threshold(val)),
     (check_choose_threshold, lambda train, val, test: torch.tensor(best_threshold(val))),
     (check_choose_threshold, lambda train, val, test: max((k / 100 for k in range(99, 0, -1)), key=lambda t: checks._of1(*val, t))),
@@ -42,6 +69,16 @@ RIGHT = [
 ]  # fmt: skip
 
 WRONG = [
+    (check_cf1, partial(cf1, slip="nan"), "precision 0"),
+    (check_cf1, partial(cf1, slip="only named"), "precision 0"),
+    (check_cf1, partial(cf1, slip="only present"), "recall 0"),
+    (check_cf1, partial(cf1, slip="overall"), "OF1"),
+    (check_cf1, partial(cf1, slip="arithmetic"), "tp / predicted"),
+    (check_cf1, partial(cf1, slip="zero over zero"), "both are 0"),
+    (check_cf1, partial(cf1, slip="turned"), "in the other order"),
+    (check_cf1, partial(cf1, slip="one"), "Return two numbers"),
+    (check_cf1, partial(cf1, slip="first twice"), "The first number is right"),
+    (check_cf1, partial(cf1, slip="second twice"), "The second number is right"),
     (check_choose_threshold, lambda train, val, test: best_threshold(test), "best threshold on test"),
     (check_choose_threshold, lambda train, val, test: best_threshold(train), "best threshold on train"),
     (check_choose_threshold, lambda train, val, test: best_threshold(train, val, test), "only there"),

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from helpers.metrics.label_sets import averages
 from lessons.checks import ask, exercise, is_number
 
 
@@ -61,6 +62,39 @@ def check_choose_threshold(answer: Any) -> str:
 def _of1(scores: Tensor, target: Tensor, threshold: float) -> float:
     named = scores >= threshold
     return 2 * float((named & target).sum()) / max(1.0, float(named.sum() + target.sum()))
+
+
+@exercise("Exercise 3: the two CF1")
+def check_cf1(answer: Any) -> str:
+    """`cf1(tp, predicted, support) -> (harmonic mean of CP and CR, mean of the labels' F1)`."""
+    cases = [
+        ([2, 1], [2, 4], [4, 1], "Each label's precision is tp / predicted, its recall tp / support."),
+        ([3, 0, 1], [5, 0, 1], [4, 2, 2], "A label that is never predicted has precision 0 (not 0/0), and counts."),
+        ([1, 0], [2, 3], [2, 0], "A label that no image has counts, too, with recall 0."),
+        ([0, 0], [0, 1], [1, 0], "Where nothing is right, both are 0."),
+    ]  # fmt: skip
+    for *counts, hint in cases:
+        tp, predicted, support = (torch.tensor(count) for count in counts)
+        right = averages(tp, predicted, support)
+        expected = (float(right["CF1"]), float(right["CF1_mean_of_classes"]))
+        call = ask(answer, tp=tp, predicted=predicted, support=support)
+        call.check_form(expected, "Return two numbers: the harmonic mean, then the mean of F1.")
+        found = tuple(float(value) for value in call.value)
+        first, second = (abs(a - b) < 1e-4 for a, b in zip(found, expected, strict=True))
+        overall = float(right["OF1"])
+        if abs(overall - expected[0]) > 1e-4:
+            micro = "The first one is OF1: here the ratios come first and then their mean over the labels."
+            call.expect(not abs(found[0] - overall) <= 1e-4, expected=expected, hint=micro)
+        if second:
+            hint = f"The second number is right, the first (the harmonic mean of CP and CR) is not. {hint}"
+        elif first:
+            hint = (
+                "The first number is right, the second is not: it is the mean of the labels' F1, each "
+                "2 tp / (predicted + support), or 0 where that is 0/0."
+            )
+        slips = {"The two are right, but in the other order.": expected[::-1]}
+        call.compare(expected, slips=slips, hint=hint, tolerance=1e-4)
+    return "Two definitions, two numbers, one name in the literature: always say which."
 
 
 def _p_value(differences: list[float], *, slip: str = "") -> float:
