@@ -101,7 +101,7 @@ class AdaptiveAttentionLSTM(GridDecoder):
         scores = W_p [Σ α^_i a_i + β s_t; h_t]
 
     The paper has tanh for ReLU, brings the cells to the size of the sentinel (here W_u brings the sentinel to the
-    size of a cell, which costs one product a step instead of L), and adds context and h_t.
+    size of a cell: one product per step instead of L), and adds context and h_t.
 
     The attention returned is α^ over the cells, (B, L). With a sentinel it sums to 1 - β: `sentinel_weight` reads β
     off it and `where_it_looked` divides by 1 - β. Other options: see `GridDecoder`.

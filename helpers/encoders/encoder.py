@@ -160,19 +160,15 @@ def build_encoder(
 ) -> Encoder:
     """An encoder by the name of its backbone, on the CPU, in train mode except for what is frozen.
 
-    Args:
-        name: a torchvision classifier ("resnet50", "mobilenet_v2", "vit_b_16", …), a timm network with
-            "timm:" before its name ("timm:tresnet_m"), "scenes_cnn" or "scenes_cnn_mixed".
-        weights: "imagenet" (downloaded once by torchvision or timm), "scenes" (shipped, of scenes_cnn and scenes_cnn_mixed),
-            None (random: call `torch.manual_seed` first), or a file, .pth or .safetensors. The file must hold
-            every tensor of the backbone in its shape. A classifier in it is ignored, half precision is cast.
-        image_size: side of the images in pixels (default: what the weights were trained with).
-        freeze: see `Encoder.set_freeze`.
+    name: a torchvision classifier ("resnet50", "vit_b_16", …), a timm network with "timm:" before its name
+        ("timm:tresnet_m"), "scenes_cnn" or "scenes_cnn_mixed".
+    weights: "imagenet" (downloaded once), "scenes" (shipped, of scenes_cnn and scenes_cnn_mixed), None (random: call
+        `torch.manual_seed` first), or a file, .pth or .safetensors, with every tensor of the backbone.
+    image_size: side of the images in pixels (default: what the weights were trained with).
+    freeze: see `Encoder.set_freeze`.
 
-    Raises:
-        ValueError: an unknown name or part, a file that does not fit, a size that the backbone cannot take.
-        FileNotFoundError: no such weight file.
-        ConnectionError: the ImageNet weights cannot be downloaded; the message has the manual route.
+    Raises ValueError for an unknown name or part, a file that does not fit, a size that the backbone cannot take,
+    FileNotFoundError for no such file, ConnectionError with the manual route for weights that cannot be downloaded.
     """
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size is {image_size}, expected a side in pixels such as 224")

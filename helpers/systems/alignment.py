@@ -75,9 +75,9 @@ def align(
 
 
 def _released_order(score: Tensor, kept: Tensor, unseen: Tensor, valid: Tensor, solver: str) -> Tensor:
-    """(B, n): the order of the released PLA, swaps first, then an assignment of the unseen labels only.
+    """(B, n): the order of the released PLA, swaps first, then an assignment of the labels that no step predicts.
 
-    score (B, n, n); kept (B, n, n) bool: step t keeps label j; unseen (B, n) bool: no step predicts label j.
+    score (B, n, n); kept (B, n, n) bool: step t keeps label j; unseen (B, n) bool.
     """
     n = score.shape[1]
     positions = counting(n, score.device)
