@@ -65,7 +65,7 @@ def split_loader(checkpoint: Checkpoint, data: AnnotatedImages, split: str, o: E
     from helpers.encoders.encoder import fast_precision
 
     device = pick_device(o.device)
-    precision = checkpoint.config.get("encoder", {}).get("precision", "auto")  # that of its training
+    precision = checkpoint.config.get("encoder", {}).get("precision", "float32")  # that of its training
     return feature_loaders(
         data,
         checkpoint.system.encoder,

@@ -70,8 +70,8 @@ class EncoderOptions(Options):
         None, "keep only its parts up to this one, such as layer3; the others learn", metavar="PART"
     )
     precision: str = option(
-        "auto",
-        "a fixed encoder computes in this; auto: bfloat16 where the machine has instructions for it",
+        "float32",
+        "a fixed encoder computes in this; auto: bfloat16, half the time, where the machine has instructions for it",
         one_of("auto", "float32", "bfloat16"),
     )
     crops: int = option(
