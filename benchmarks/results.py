@@ -50,10 +50,14 @@ COMMON = {
     "corel5k": "--data corel5k --backbone mobilenet_v2 --image-size 224",
 }
 HEAD = {
-    "scenes": "bce --epochs 30 --lr 2e-3 --hidden 256",
+    "scenes": "bce --epochs 50 --lr 1e-2 --hidden 512",
     "corel5k": "bce --epochs 30 --lr 2e-3 --hidden 1024",
 }
 HEAD_SCENES = {"scenes": HEAD["scenes"]}
+LINEAR = {
+    "scenes": "bce --epochs 50 --lr 3e-2 --dropout 0",
+    "corel5k": "bce --epochs 30 --lr 2e-3",
+}
 RIA = {
     "scenes": "ria --hidden 256 --embedding 64 --epochs 40 --lr 3e-3 --feature-dropout 0.1 --output-dropout 0.3",
     "corel5k": "ria --glove {glove} --lr 5e-4 --epochs 30 --input-dropout 0.3 --output-dropout 0.5",
@@ -93,12 +97,13 @@ LCNET = {
 }
 LCNET_SCENES = {"scenes": LCNET["scenes"]}
 VARIANTS = (
-    ("bce, linear head", HEAD, "--hidden 0"),
+    ("bce, linear head", LINEAR, ""),
     ("bce", HEAD, ""),
     ("bce, MCC thresholds", HEAD, "--thresholds mcc"),
     ("bce, asymmetric loss", HEAD, "--loss asymmetric"),
     ("bce, mixed features", HEAD_SCENES, "--backbone scenes_cnn_mixed"),
     ("ria, rare-first", RIA, ""),
+    ("ria, c0 from the image", RIA, "--learn-cell"),
     ("ria, frequent-first", RIA, "--order frequent-first"),
     ("ria, random order", RIA, "--order random"),
     ("ria, features not standardised", RIA, "--no-standardize"),

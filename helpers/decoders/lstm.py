@@ -45,6 +45,7 @@ class LabelLSTM(_EmbeddingLSTM):
 
     image: "state" as above; "step": h0 = c0 = 0, and the LSTM reads W pooled + b like a word, in an extra input step
         before `<start>`; its logits are not computed (Vinyals et al., "Show and Tell", CVPR 2015, eq. 10 to 12).
+    learn_cell: with "state", c0 is linear in pooled too, not 0 (Xu et al., "Show, Attend and Tell", ICML 2015).
     vectors: (C + 2, E) float, given embeddings; embedding_size is ignored then.
     input_dropout: on the embedding. output_dropout: before the scores.
     """
@@ -61,12 +62,14 @@ class LabelLSTM(_EmbeddingLSTM):
         input_dropout: float = 0.0,
         output_dropout: float = 0.3,
         image: Literal["state", "step"] = "state",
+        learn_cell: bool = False,
     ) -> None:
         super().__init__(num_labels)
         self.embedding = label_embedding(num_labels, embedding_size, vectors, freeze=freeze_vectors)
-        self.initial_hidden = self.image_input = None
+        self.initial_hidden = self.initial_cell = self.image_input = None
         if image == "state":
             self.initial_hidden = nn.Linear(feature_size, hidden_size)
+            self.initial_cell = nn.Linear(feature_size, hidden_size) if learn_cell else None
         else:
             self.image_input = nn.Linear(feature_size, self.embedding.embedding_dim)
         self.input_dropout = nn.Dropout(input_dropout)
@@ -77,7 +80,8 @@ class LabelLSTM(_EmbeddingLSTM):
     def start(self, features: Features) -> State:
         if self.initial_hidden is not None:
             h = self.initial_hidden(features.pooled)  # (B, H)
-            return State(hidden=(h, torch.zeros_like(h)))
+            c = torch.zeros_like(h) if self.initial_cell is None else self.initial_cell(features.pooled)
+            return State(hidden=(h, c))
         x = self.input_dropout(self.image_input(features.pooled)).unsqueeze(1)  # (B, 1, E)
         _, (h, c) = self.lstm(x)
         return State(hidden=(h.squeeze(0), c.squeeze(0)))

@@ -264,6 +264,9 @@ class RiaOptions(LabelSequenceOptions):
     """RIA: an LSTM started from the image names labels one by one"""
 
     image: str = option("state", "it is the first state, or the first input", one_of("state", "step"))
+    learn_cell: bool = option(
+        False, "the first memory cell comes from the image too, not 0", needs=("image", "state")
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

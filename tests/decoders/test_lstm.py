@@ -36,16 +36,17 @@ def lstm_by_hand(lstm: nn.LSTM, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor
 # --- RIA ---
 
 
-@pytest.mark.parametrize("image", ["state", "step"])
-def test_ria_is_its_formulas(image: str) -> None:
+@pytest.mark.parametrize(("image", "learn_cell"), [("state", False), ("state", True), ("step", False)])
+def test_ria_is_its_formulas(image: str, learn_cell: bool) -> None:
     """The image is the first hidden state, or an extra input step before `<start>` (Show and Tell, eq. 10 to 12)."""
-    decoder, pooled = make(image=image), torch.randn(2, D)
+    decoder, pooled = make(image=image, learn_cell=learn_cell), torch.randn(2, D)
     tokens = torch.tensor([[C + 1, 2, 3], [C + 1, 0, C]])
     expected = []
     for features, sequence in zip(pooled, tokens, strict=True):
         h = c = torch.zeros(H)
         if image == "state":
             h = decoder.initial_hidden(features)
+            c = decoder.initial_cell(features) if learn_cell else c
         else:
             h, c = lstm_by_hand(decoder.lstm, decoder.image_input(features), h, c)
         for token in sequence:
