@@ -23,7 +23,7 @@ OPTIONS["cnn_rnn"] = SMALL | {
 OPTIONS |= dict.fromkeys(
     ("attention", "attention_mla", "attention_pla", "attention_captioner"), SMALL | {"attention_size": 16}
 )
-OPTIONS |= dict.fromkeys(("lcnet", "query2label"), {"hidden_size": 32, "cells": (2, 2)})
+OPTIONS |= {name: {"hidden_size": 32, "cells": (2, 2)} for name in ("lcnet", "query2label")}
 
 
 def make_system(name: str, **options) -> System:
