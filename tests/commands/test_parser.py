@@ -135,9 +135,11 @@ def test_a_stopped_command_says_so(monkeypatch, capsys, name: str) -> None:
         signal.raise_signal(getattr(signal, name))
 
     monkeypatch.setattr("helpers.commands.check.main", stop)
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C
     try:
         assert program.main(["check"]) == 130
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert "interrupted" in capsys.readouterr().err
