@@ -95,6 +95,7 @@ ROWS = {
     # Without an order they gain from twice the epochs; with one they do not.
     "attention after, PLA": ATTENTION.but(system="attention_pla", epochs=60),
     "attention sentinel, PLA": ATTENTION.but(system="attention_pla", look="sentinel", epochs=60),
+    "query2label": Row("query2label", {"hidden_size": 64}, learning_rate=2e-3, ema_decay=0.99),
     "bce, linear, mixed features": LINEAR.but(backbone="scenes_cnn_mixed"),
     "attention after, rare-first, mixed features": ATTENTION.but(backbone="scenes_cnn_mixed"),
 }
@@ -131,6 +132,8 @@ def make_system(row: Row) -> System:
     if row.system in ("ml_gcn", "lcnet"):
         edges = neighbours(cooccurrence_prior(label_sets("train")[: row.images]), 0.4)
         given["edges"] = edges if row.graph else torch.zeros_like(edges)
+    elif row.system == "query2label":
+        given["cells"] = encoder_of(row.backbone).grid_size
     elif row.system != "bce":
         given["max_labels"] = max(len(record.labels) for record in data.train)
     return build(row.system, data.vocabulary, encoder_of(row.backbone).dim, **given)
