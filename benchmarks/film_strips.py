@@ -1,4 +1,4 @@
-"""Ten drawn scenes and ten photographs, drawn by lot, as their systems decode them: docs/images/films_*.png.
+"""Ten drawn scenes and ten photographs, drawn by lot, as their systems decode them: docs/images/films_*.jpg.
 
     python -m benchmarks.film_strips --checkpoint runs/results/scenes-attention-pla-0
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -62,10 +63,10 @@ def strip(
 def scenes(checkpoint: Checkpoint, seed: int) -> Figure:
     """Ten images of the test split."""
     records = random.Random(seed).sample(load("scenes", progress=False).test, 10)
-    missed = [sorted(set(record.labels)) for record in records]
+    true = [sorted(set(record.labels)) for record in records]
     images = [open_image(record.path) for record in records]
     figure = strip(
-        checkpoint, images, lambda i, label: label in missed[i], [f"{len(m)} labels" for m in missed]
+        checkpoint, images, lambda i, label: label in true[i], [f"true labels: {len(m)}" for m in true]
     )
     figure.suptitle(
         "Ten test scenes by lot: a tick is right, a cross is wrong, the colour is where it looked",
@@ -107,12 +108,12 @@ def main() -> None:
     p.add_argument("--seed", type=int, default=0, help="of the lot (%(default)s)")
     p.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "images", help="(%(default)s)")
     args = p.parse_args()
-    figures = {"films_photographs.png": photographs(load_checkpoint(DATA / PHOTOGRAPHS), args.seed)}
+    figures = {"films_photographs.jpg": photographs(load_checkpoint(DATA / PHOTOGRAPHS), args.seed)}
     if args.checkpoint:
-        figures["films_scenes.png"] = scenes(load_checkpoint(args.checkpoint), args.seed)
+        figures["films_scenes.jpg"] = scenes(load_checkpoint(args.checkpoint), args.seed)
     for name, figure in figures.items():
         with replacing(args.output / name) as temporary:
-            temporary.write_bytes(to_png(figure))
+            Image.open(BytesIO(to_png(figure))).convert("RGB").save(temporary, "JPEG", quality=82)
         print(args.output / name)
 
 
