@@ -34,7 +34,7 @@ def check_to_ids(answer: Any) -> str:
     return "Words are labels: the same vocabulary, only larger."
 
 
-@exercise("Exercise 2: the precision in BLEU")
+@exercise("Exercise 4: the precision in BLEU")
 def check_precision(answer: Any) -> str:
     """`precision(words, references, n) -> share of n-grams that a reference has`, clipped."""
     cases = [
@@ -93,7 +93,7 @@ def check_false_labels(answer: Any) -> str:
             "These are all differences. A caption need not name everything.": named ^ set(labels),
         }  # fmt: skip
         call.compare(expected, form="Return a set of labels.", slips=slips, hint=hint)
-    return "One set difference tells what BLEU does not."
+    return "One set difference tells what BLEU does not see."
 
 
 def _grams(words: list[str], n: int) -> Counter[tuple[str, ...]]:
