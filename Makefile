@@ -36,6 +36,7 @@ or name one: make $(or $(firstword $(MAKECMDGOALS)),lab) PYTHON=/path/to/python3
 # the course does not bring, would start npm.)
 # .ci/jupyter switches off its question about news.
 HERE := $(CURDIR)/.jupyter
+COPY := work
 JUPYTER = env JUPYTER_CONFIG_DIR="$(HERE)/config" JUPYTER_DATA_DIR="$(HERE)/data" IPYTHONDIR="$(HERE)/ipython" \
 	JUPYTER_RUNTIME_DIR="$(HERE)/runtime" JUPYTER_PREFER_ENV_PATH=1 JUPYTER_CONFIG_PATH="$(CURDIR)/.ci/jupyter" \
 	VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN)
@@ -43,7 +44,7 @@ JUPYTER = env JUPYTER_CONFIG_DIR="$(HERE)/config" JUPYTER_DATA_DIR="$(HERE)/data
 lab: setup ## open JupyterLab at notebook 00, in your own copy work/ (ARGS="--no-browser" for a server)
 	@$(JUPYTER) .ci/work.py
 	@$(JUPYTER) -m jupyterlab --ServerApp.root_dir=. --LanguageServerManager.autodetect=False \
-		--LabApp.default_url=/lab/tree/work/00_start_here.ipynb $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root) $(ARGS)
+		--LabApp.default_url=/lab/tree/$(COPY)/00_start_here.ipynb $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root) $(ARGS)
 
 update: ## bring the newest version of the course; what you changed in work/ stays
 	@git pull --ff-only

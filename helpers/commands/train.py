@@ -42,7 +42,7 @@ examples:
   python -m helpers train captioner --output runs/captioner
       sentences in place of labels, from the captions of the scenes
   python -m helpers predict image.jpg --checkpoint runs/ria
-      label an image with the result"""
+      label images with the result"""
 
 
 def usage() -> str:

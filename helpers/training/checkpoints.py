@@ -1,4 +1,4 @@
-"""A trained system as one file: options, vocabulary and weights, enough to label an image anywhere."""
+"""A trained system as one file: options, vocabulary and weights, enough to label images anywhere."""
 
 from __future__ import annotations
 
