@@ -1,8 +1,9 @@
-"""Figures and views of notebook 10: the label graph at any threshold, and where each label looks."""
+"""Figures, tables and views of notebook 10: the label graph, labels that are told, and where each label looks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,10 +14,45 @@ from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from helpers.data.images import open_image
-from helpers.encoders.crops import on_image
-from helpers.plots import GREY, PALETTE, new_figure
-from lessons.figures import attention_view
-from lessons.views import Examples, View, choice, figure_view, image_slider, slider
+from helpers.data.records import Record
+from helpers.metrics.localization import Grade, GridSize, Look, grade
+from helpers.plots import GREY, PALETTE, Frame, draw_bars, draw_image, new_figure, show
+from lessons.figures import attention_gallery, attention_view
+from lessons.views import View, choice, figure_view, image_slider, slider
+
+
+def table(rows: Mapping[str, Sequence[Sequence[float]]], columns: Sequence[str], corner: str = "") -> None:
+    """Show a Markdown table: mean ± standard deviation over the runs.
+
+    rows: name -> for each run one number per column.
+    """
+    from IPython.display import Markdown, display
+
+    lines = [f"| {corner} | {' | '.join(columns)} |", "|---" + "|--:" * len(columns) + "|"]
+    for name, runs in rows.items():
+        columns_of = list(zip(*runs, strict=True))
+        means = [f"{statistics.fmean(values):.1f}" for values in columns_of]
+        spreads = [f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "" for values in columns_of]
+        lines.append(f"| {name} | {' | '.join(a + b for a, b in zip(means, spreads, strict=True))} |")
+    display(Markdown("\n".join(lines)))
+
+
+def mean_ap(logits: Tensor, truth: Tensor, asked: Tensor | None = None) -> float:
+    """Mean over labels of average precision, in percent: logits (N, C) of any scale, truth (N, C) of 0 and 1.
+
+    asked: (N, C) bool, the cells that count; all by default. A label that is never true there is left out.
+    """
+    asked = torch.ones_like(truth, dtype=torch.bool) if asked is None else asked
+    found = []
+    for score, true, ask in zip(logits.T, truth.T, asked.T, strict=True):
+        ranked = true[ask][score[ask].argsort(descending=True)].double()
+        if ranked.any():
+            precision = ranked.cumsum(0) / torch.arange(1, len(ranked) + 1)
+            found.append(float((precision * ranked).sum() / ranked.sum()))
+    return 100 * statistics.fmean(found)
+
+
+# ---------------------------------------------------------------- the graph
 
 
 def circle_order(weights: Tensor) -> list[int]:
@@ -56,7 +92,7 @@ def label_graph(
     place = np.argsort(order)  # of each label on the circle
     angle = np.pi / 2 - 2 * np.pi * place / len(names)
     at = np.stack([np.cos(angle), np.sin(angle)], axis=1)  # (C, 2)
-    figure, axes = new_figure(size=(7.6, 7.4))
+    figure, axes = new_figure(size=(8.6, 6.3))
     ax = axes[0, 0]
     edges = np.argwhere(matrix >= threshold).tolist()
     linked = {k for edge in edges for k in edge}
@@ -80,13 +116,13 @@ def label_graph(
         left = 90 < degrees < 270
         style = {"rotation": degrees - 180 if left else degrees, "ha": "right" if left else "left"}
         style["fontweight"] = "bold" if name == focus else "normal"
-        ax.text(*(at[k] * 1.06), name, fontsize=12, va="center", rotation_mode="anchor", **style)
-    ax.set(xlim=(-1.42, 1.42), ylim=(-1.42, 1.42), title=title, aspect="equal")
+        ax.text(*(at[k] * 1.06), name, fontsize=13, va="center", rotation_mode="anchor", **style)
+    ax.set(xlim=(-1.42, 1.42), ylim=(-1.4, 1.52), aspect="equal")
+    ax.set_title(title, fontsize=14)
     ax.set_axis_off()
     if colours:
         handles = [Patch(color=colour, label=group) for group, colour in colours.items()]
-        legend = {"frameon": False, "loc": "outside lower center", "fontsize": 12}
-        figure.legend(handles=handles, ncols=len(handles), **legend)
+        figure.legend(handles=handles, frameon=False, loc="outside right upper", fontsize=13)
     return figure
 
 
@@ -112,7 +148,7 @@ def graph_figure(
     kinds: Mapping[str, str] | None = None,
 ) -> tuple[Figure, str]:
     """The arrows i -> j with prior[i, j] = P(j | i) of at least the threshold, and a sentence; see `label_graph`."""
-    title = f"arrows: P(to | from) of at least {threshold:g}"
+    title = f"An arrow from i to j: P(j | i) is at least {threshold:g}"
     options = {"title": title, "focus": focus, "order": order, "kinds": kinds}
     figure = label_graph(names, prior, threshold=threshold, **options)
     edges = (prior >= threshold).fill_diagonal_(False)
@@ -143,57 +179,149 @@ def graph_explorer(
     return figure_view(draw, {"threshold": level, "focus": focus}, rows=[[level, focus]])
 
 
-def look_figure(
-    shown: Examples,
+# ---------------------------------------------------------------- labels that are told
+
+
+Answer = Callable[[Tensor, Tensor], Tensor]  # features (1, D), known (1, C) of -1, 0, 1 -> logits (1, C)
+
+
+def told_figure(
+    answer: Answer,
+    features: Tensor,
+    records: Sequence[Record],
+    names: Sequence[str],
     *,
-    image: int = 0,
-    label: str,
-    crops: int = 0,
+    image: int,
+    told: Mapping[str, bool],
     bars: int = 6,
 ) -> tuple[Figure, str]:
-    """Where one label looks in an image, and the labels with the highest scores.
+    """What a network says of an image before and after it is told some labels, and a sentence.
 
-    shown: the system has a `LabelDecoder`; its cells are those of one view of the encoder. crops: its level. Returns the
-    figure and a sentence.
+    features: (N, D). told: label -> whether it is there. bars: the labels that change most.
     """
-    vocabulary, record, cells = shown.system.vocabulary, shown.records[image], shown.cells
-    names, k = vocabulary.labels, vocabulary.encode([label])[0]
+    known, record = torch.zeros(1, len(names)), records[image]
+    for name, there in told.items():
+        known[0, list(names).index(name)] = 1.0 if there else -1.0
     with torch.inference_mode():
-        look = shown.system.network.attend(shown.one(image))
-    scores, tokens = look.logits[0].float().sigmoid().cpu(), look.attention[0, k].float().cpu()
-    picture = on_image(tokens, crops, cells)  # (h * level, w * level)
+        before, after = (answer(features[image : image + 1], k)[0].sigmoid() for k in (known * 0, known))
+    change = (after - before).abs().masked_fill(known[0] != 0, -1.0)
+    shown = change.argsort(descending=True, stable=True)[:bars].tolist()
+    figure, axes = new_figure(1, 2, size=(9.4, 4.3), width_ratios=(1, 1.2))
+    left, right = axes[0]
+    draw_image(left, open_image(record.path), ", ".join(record.labels))
+    series = {"nothing known": [float(before[c]) for c in shown], "told": [float(after[c]) for c in shown]}
+    draw_bars(right, [names[c] for c in shown], series, share=True)
+    said = ", ".join(f"{name}: {'yes' if there else 'no'}" for name, there in told.items()) or "nothing"
+    right.set(xlabel="score", title=f"told: {said}")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=12)
+    moves = ", ".join(f"{names[c]} {float(before[c]):.2f} to {float(after[c]):.2f}" for c in shown[:3])
+    return figure, f"In the picture: {', '.join(record.labels)}. Told: {said}. Largest changes: {moves}."
+
+
+def told_view(
+    answer: Answer,
+    features: Tensor,
+    records: Sequence[Record],
+    names: Sequence[str],
+    *,
+    image: int,
+    label: str,
+) -> View:
+    """Choose an image and tell the network of two labels whether they are there; see `told_figure`."""
+    position, nothing = image_slider(len(records), image), ("-", None)
+    options = [nothing, *((name, name) for name in sorted(names))]
+    first, second = choice("Label", options, label), choice("and", options)
+    yes, too = (choice("is", [("there", True), ("not there", False)]) for _ in range(2))
+
+    def draw(image: int, first: str | None, yes: bool, second: str | None, too: bool) -> tuple[Figure, str]:
+        told = {name: there for name, there in ((first, yes), (second, too)) if name is not None}
+        return told_figure(answer, features, records, names, image=image - 1, told=told)
+
+    controls = {"image": position, "first": first, "yes": yes, "second": second, "too": too}
+    return figure_view(draw, controls, rows=[[position], [first, yes, second, too]])
+
+
+# ---------------------------------------------------------------- where labels look
+
+
+def points(attention: Tensor, records: Sequence[Record], names: Sequence[str], cells: GridSize) -> Grade:
+    """How well the maps (N, C, L) of the labels that are there look at their boxes."""
+    looks = []
+    for n, record in enumerate(records):
+        looks += [Look(n, name, attention[n, list(names).index(name)]) for name in record.labels]
+    return grade(looks, records, cells).all
+
+
+def show_looks(
+    attention: Tensor,
+    logits: Tensor,
+    records: Sequence[Record],
+    names: Sequence[str],
+    cells: GridSize,
+    *,
+    images: Sequence[int],
+) -> None:
+    """Show where the labels of some images look, a panel per label: attention (N, C, L), logits (N, C)."""
+    panels = []
+    for n in images:
+        for name in records[n].labels:
+            c, boxes = list(names).index(name), [box for box in records[n].boxes if box.label == name]
+            frame = Frame(attention[n, c], name, float(logits[n, c].sigmoid()), True, boxes)
+            panels.append((open_image(records[n].path), frame))
+    figure = attention_gallery(panels, cells)
+    text = "; ".join(", ".join(records[n].labels) for n in images)
+    show(figure, alt=f"Where each label looks, a panel per label of {len(images)} images ({text}).")
+
+
+def look_figure(
+    attention: Tensor,
+    logits: Tensor,
+    records: Sequence[Record],
+    names: Sequence[str],
+    cells: GridSize,
+    *,
+    image: int,
+    label: str,
+    bars: int = 6,
+) -> tuple[Figure, str]:
+    """Where one label looks in an image, the labels with the highest scores, and a sentence.
+
+    attention: (N, C, L), logits: (N, C), of the N records.
+    """
+    record, c = records[image], list(names).index(label)
+    scores, weights = logits[image].sigmoid(), attention[image, c]
     best = scores.argsort(descending=True, stable=True)[:bars].tolist()
-    listed = best if k in best else [*best[:-1], k]
+    listed = best if c in best else [*best[:-1], c]
     figure = attention_view(
         open_image(record.path),
-        picture.flatten(),
-        tuple(picture.shape),
+        weights,
+        cells,
         {"": {names[i]: float(scores[i]) for i in listed}},
-        highest=float(picture.max()),
+        highest=float(weights.max()),
         titles=(", ".join(record.labels), f"{label} looks here", "highest scores"),
         value="score",
         boxes=[box for box in record.boxes if box.label == label],
     )
     present = "" if label in record.labels else "not "
-    text = f"{label} is {present}in the picture; its score is {float(scores[k]):.2f}. "
-    text += f"Its largest weight is {float(tokens.max()):.2f}, equal ones would be {1 / len(tokens):.3f}."
-    if crops:
-        whole = float(tokens[-cells[0] * cells[1] :].sum())
-        text += f" {whole:.0%} of its attention is on the whole view, the rest on tiles."
+    text = f"{label} is {present}in the picture; its score is {float(scores[c]):.2f}. "
+    text += f"Its largest weight is {float(weights.max()):.2f}; equal weights are {1 / len(weights):.3f}."
     return figure, text
 
 
 def look_explorer(
-    shown: Examples,
+    attention: Tensor,
+    logits: Tensor,
+    records: Sequence[Record],
+    names: Sequence[str],
+    cells: GridSize,
     *,
     image: int = 0,
-    crops: int = 0,
 ) -> View:
     """Choose an image and a label, and see where the label looks, present or not; see `look_figure`."""
-    position, names = image_slider(len(shown.records), image), sorted(shown.system.vocabulary.labels)
-    label = choice("Label", names, next(iter(shown.records[image].labels), None))
+    position = image_slider(len(records), image)
+    label = choice("Label", sorted(names), next(iter(records[image].labels), None))
 
     def draw(image: int, label: str) -> tuple[Figure, str]:
-        return look_figure(shown, image=image - 1, label=label, crops=crops)
+        return look_figure(attention, logits, records, names, cells, image=image - 1, label=label)
 
     return figure_view(draw, {"image": position, "label": label}, rows=[[position, label]])

@@ -11,12 +11,9 @@ from lessons import nb10 as lesson
 from matplotlib.patches import FancyArrowPatch
 from PIL import Image
 
-from helpers.data.batches import Features
-from helpers.data.labels import Vocabulary
 from helpers.data.records import Box, Record
-from helpers.encoders.crops import on_image
+from helpers.metrics.label_sets import multilabel_metrics
 from helpers.plots import to_png
-from helpers.systems.registry import build
 
 pytest.importorskip("ipywidgets")
 NAMES = ("sun", "rain", "umbrella", "boat", "sea")
@@ -92,16 +89,16 @@ def small() -> torch.Tensor:
     return weights
 
 
-def make(tmp_path: Path, crops: int):
-    torch.manual_seed(1)
-    system = build("lcnet", Vocabulary(PLACES), 8, graph="none", hidden_size=8, heads=2).eval()
+def make(tmp_path: Path):
+    """Maps (3, 4, 6), logits (3, 4) and records of three images."""
+    generator = torch.Generator().manual_seed(1)
     records = []
     for i, labels in enumerate((("boat", "sea"), (), ("rain",))):
         path = tmp_path / f"{i}.png"
         Image.new("RGB", (30, 20), (60 * i, 90, 90)).save(path)
         records.append(Record(path, labels, tuple(Box(name, 2, 2, 9, 9) for name in labels)))
-    grid = torch.randn(3, (crops * crops + 1 if crops else 1) * 6, 8)
-    return system, records, Features(grid.mean(1), grid)
+    attention = torch.randn(3, 4, 6, generator=generator).softmax(2)
+    return attention, torch.randn(3, 4, generator=generator), records
 
 
 def test_the_threshold_decides_on_arrows_and_a_label_can_be_picked_out(small, quick) -> None:
@@ -126,36 +123,81 @@ def test_the_prior_is_left_as_it_is(small) -> None:
     assert torch.equal(small, before)
 
 
-@pytest.mark.parametrize("crops", [0, 2])
-def test_a_label_looks_where_the_network_says(tmp_path, crops, quick) -> None:
-    system, records, features = make(tmp_path, crops)
-    view = lesson.look_explorer(lesson.Examples(system, records, features, CELLS), crops=crops)
+def test_a_label_looks_where_the_network_says(tmp_path, quick) -> None:
+    attention, logits, records = make(tmp_path)
+    view = lesson.look_explorer(attention, logits, records, PLACES, CELLS)
     assert view.controls["label"].value == "boat"
-    look = system.network.attend(features)
     for image, label, there in ((1, "boat", True), (3, "umbrella", False), (3, "rain", True)):
         view.controls["image"].value, view.controls["label"].value = image, label
-        k = PLACES.index(label)
+        c = PLACES.index(label)
         said = view.sentence.value
         assert said.startswith(f"{label} is {'' if there else 'not '}in the picture")
-        assert f"its score is {float(look.logits[image - 1, k].sigmoid().detach()):.2f}." in said
-        assert ("on the whole view" in said) == bool(crops)
-    weights = look.attention[2, 1].detach()
-    if crops:
-        assert f"{float(weights[-6:].sum()):.0%} of its attention is on the whole view" in said
-    assert float(on_image(weights, crops, CELLS).sum()) == pytest.approx(1, abs=1e-5)
+        assert f"its score is {float(logits[image - 1, c].sigmoid()):.2f}." in said
+        assert f"Its largest weight is {float(attention[image - 1, c].max()):.2f};" in said
+
+
+def told(image: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Logits: the first features; every known label adds itself to the next one."""
+    return image[:, :4] + 3 * known.roll(1, 1)
+
+
+def test_what_is_told_changes_the_other_labels(tmp_path, quick) -> None:
+    _, features, records = make(tmp_path)
+    view = lesson.told_view(told, features, records, PLACES, image=0, label="rain")
+    assert view.sentence.value.startswith("In the picture: boat, sea. Told: rain: yes. Largest changes: sea ")
+    before, after = (float((features[0, 2] + x).sigmoid()) for x in (0, 3))
+    assert f"sea {before:.2f} to {after:.2f}" in view.sentence.value, "the label after rain"
+    view.controls["yes"].value = False
+    assert "Told: rain: no." in view.sentence.value
+    view.controls["second"].value = "sea"
+    assert "Told: rain: no, sea: yes. Largest changes: umbrella" in view.sentence.value, (
+        "known ones are not shown"
+    )
+    view.controls["first"].value = view.controls["second"].value = None
+    assert "Told: nothing." in view.sentence.value
+
+
+def test_mean_average_precision_is_that_of_the_metrics(capsys) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, truth = torch.randn(40, 5, generator=generator), torch.rand(40, 5, generator=generator) < 0.3
+    expected = 100 * multilabel_metrics(logits >= 0, truth, logits.sigmoid())["mAP"]
+    assert lesson.mean_ap(logits, truth.float()) == pytest.approx(expected, abs=1e-4)
+    asked = torch.zeros_like(truth)
+    asked[:20] = True
+    assert lesson.mean_ap(logits, truth, asked) == pytest.approx(lesson.mean_ap(logits[:20], truth[:20]))
+
+
+def test_maps_of_labels_that_are_there_are_graded(tmp_path) -> None:
+    *_, records = make(tmp_path)
+    attention = torch.zeros(3, 4, 6)
+    attention[..., 0] = 1.0  # the boxes are in the cell at the top left
+    found = lesson.points(attention, records, PLACES, CELLS)
+    assert found.looks == 3 and found.pointing == 1
+    assert lesson.points(attention.flip(2), records, PLACES, CELLS).pointing == 0
+
+
+def test_tables_and_galleries_are_shown(tmp_path, monkeypatch) -> None:
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda x, **_: shown.append(x))
+    lesson.table({"a": [[1.0, 2.0], [3.0, 2.0]], "b": [[5.0, 6.0]]}, ["x", "y"], "corner")
+    assert "| a | 2.0 ± 1.4 | 2.0 ± 0.0 |" in shown[0].data and "| b | 5.0 | 6.0 |" in shown[0].data
+    *_, records = make(tmp_path)
+    options = {"records": records, "names": PLACES, "cells": CELLS, "images": (0, 2)}
+    lesson.show_looks(torch.full((3, 4, 6), 1 / 6), torch.zeros(3, 4), **options)
+    assert "a panel per label of 2 images (boat, sea; rain)" in shown[1]["text/plain"]
 
 
 def test_scores_are_not_called_probabilities(tmp_path) -> None:
-    system, records, features = make(tmp_path, 0)
-    figure, _ = lesson.look_figure(lesson.Examples(system, records, features, CELLS), label="sea")
+    figure, _ = lesson.look_figure(*make(tmp_path), PLACES, CELLS, image=0, label="sea")
     assert figure.axes[2].get_xlabel() == "score"
 
 
 def test_views_draw_for_real(small, tmp_path) -> None:
-    system, records, features = make(tmp_path, 0)
+    attention, logits, records = make(tmp_path)
     for view in (
         lesson.graph_explorer(PLACES, small),
-        lesson.look_explorer(lesson.Examples(system, records, features, CELLS), image=1),
+        lesson.told_view(told, logits, records, PLACES, image=0, label="sea"),
+        lesson.look_explorer(attention, logits, records, PLACES, CELLS, image=1),
     ):
         picture = bytes(view.picture.value)
         assert picture.startswith(b"\x89PNG") and len(picture) > 5000

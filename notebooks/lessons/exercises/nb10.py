@@ -12,7 +12,7 @@ from helpers.decoders.label_graph import cooccurrence_prior, normalized
 from lessons.checks import ask, exercise
 
 
-@exercise("Exercise 1: who comes with whom")
+@exercise("Exercise 2: conditional probabilities")
 def check_conditional(answer: Any) -> str:
     """`conditional(multi_hot (N, C)) -> (C, C)`, P(j | i) in row i, 0 on the diagonal."""
     generator = torch.Generator().manual_seed(0)
@@ -20,9 +20,9 @@ def check_conditional(answer: Any) -> str:
     unused = (torch.rand(9, 4, generator=generator) < 0.5).float()
     unused[:, 2] = 0
     cases = [
-        (small, "Row i: of the images with label i, the share that have j. Diagonal 0."),
+        (small, "Row i: of the images with label i, the share that also have j. The diagonal is 0."),
         ((torch.rand(40, 6, generator=generator) < 0.4).float(), "Row i: of the images with label i, the share with j."),
-        (unused, "A label without images: nothing can be said of it, its row is 0 (0/0 is NaN)."),
+        (unused, "The row of a label without images is 0 (0/0 is NaN)."),
     ]  # fmt: skip
     for multi_hot, hint in cases:
         expected = cooccurrence_prior(multi_hot)
@@ -39,69 +39,12 @@ def check_conditional(answer: Any) -> str:
                 (together / len(multi_hot)).fill_diagonal_(0),
         }  # fmt: skip
         call.compare(expected, slips=slips, hint=hint, tolerance=1e-5)
-    return "It has a direction: P(j | i) is not P(i | j)."
-
-
-@exercise("Exercise 2: one step along the graph")
-def check_propagate(answer: Any) -> str:
-    """`propagate(adjacency (C, C), nodes (C, d)) -> (C, d)`: R^(-1/2) Aᵀ R^(-1/2) nodes."""
-    generator = torch.Generator().manual_seed(1)
-    for labels, size in ((3, 2), (5, 4), (4, 1)):
-        adjacency = (torch.rand(labels, labels, generator=generator) * 2).round() * 0.5 + torch.eye(labels)
-        adjacency[0, -1] += 0.7  # never symmetric
-        nodes = torch.randn(labels, size, generator=generator)
-        expected = normalized(adjacency) @ nodes
-        call = ask(answer, adjacency=adjacency, nodes=nodes)
-        call.check_form(expected, "Return a tensor.")
-        rows, columns = adjacency.sum(1), adjacency.sum(0)
-        scale = rows.rsqrt()
-        slips = {
-            "A must be transposed: a label takes from those whose arrows arrive at it.":
-                scale[:, None] * adjacency * scale @ nodes,
-            "R holds the sums of the rows, not of the columns.":
-                columns.rsqrt()[:, None] * adjacency.T * columns.rsqrt() @ nodes,
-            "The normalisation is missing: without R, labels with many neighbours become large.": adjacency.T @ nodes,
-            "Each side gets R to the power -1/2; this divides by R once, on the left.": (adjacency.T / rows[:, None]) @ nodes,
-            "Each side gets R to the power -1/2; this divides by R once, on the right.": (adjacency.T / rows) @ nodes,
-            "The power is -1/2, not +1/2: divide.": rows.sqrt()[:, None] * adjacency.T * rows.sqrt() @ nodes,
-            "The power is -1/2: this divides by R on both sides.": adjacency.T / rows[:, None] / rows @ nodes,
-            "This is the normalised adjacency. Multiply the nodes by it.": normalized(adjacency),
-        }  # fmt: skip
-        hint = "Row i of the result: the sum over j of A[j, i] / √(r_i r_j) · nodes[j]."
-        call.compare(expected, slips=slips, hint=hint, tolerance=1e-5)
-    return "Two such steps with a matrix each and a ReLU between them are a graph network."
-
-
-@exercise("Exercise 3: a graph that is never NaN")
-def check_safe_adjacency(answer: Any) -> str:
-    """`safe_adjacency(edges (C, C), product (C, C)) -> (C, C)`: normalised edges + I + softmax of rows."""
-    generator = torch.Generator().manual_seed(2)
-    for labels, scale in ((3, 1.0), (4, 5.0), (5, 60.0)):
-        edges = (torch.rand(labels, labels, generator=generator) < 0.4).float().fill_diagonal_(0) * 0.25
-        product = scale * torch.randn(labels, labels, generator=generator)
-        product[0] -= 3 * scale  # bare, its row sum is negative
-        one = torch.eye(labels)
-        expected = normalized(edges + one + product.softmax(1))
-        call = ask(answer, edges=edges, product=product)
-        call.check_form(expected, "Return a tensor.")
-        hint = "There is a NaN: a row sum was negative, or exp of a large number infinite. Softmax takes care of both."
-        call.expect(not call.value.isnan().any(), expected=expected, hint=hint)
-        slips = {
-            "The identity is missing: every label also hears itself.": normalized(edges + product.softmax(1)),
-            "The edges of the prior are missing.": normalized(one + product.softmax(1)),
-            "Softmax over the rows: each row sums to 1 (dimension 1, not 0).": normalized(edges + one + product.softmax(0)),
-            "This is not normalised yet: R^(-1/2) Aᵀ R^(-1/2).": edges + one + product.softmax(1),
-            "Clipped at 0, it is safe, but a label whose row is all negative would learn nothing. Use softmax.":
-                normalized(edges + one + product.clamp(min=0)),
-        }  # fmt: skip
-        hint = "normalized(edges + identity + softmax of the rows of product)."
-        call.compare(expected, slips=slips, hint=hint, tolerance=1e-5)
-    return "Every row sum is at least 2, whatever the weights."
+    return "P(j | i) is not P(i | j): an arrow has a direction."
 
 
 @exercise("Exercise 4: labels look at the image")
 def check_look(answer: Any) -> str:
-    """`look(queries (C, d), keys (N, d), values (N, e)) -> (seen (C, e), weights (C, N))`."""
+    """`look(queries (C, d), keys (L, d), values (L, e)) -> (seen (C, e), weights (C, L))`."""
     generator = torch.Generator().manual_seed(3)
     for labels, tokens, size, width in ((2, 4, 3, 3), (3, 5, 4, 2), (5, 3, 16, 6)):
         queries, keys, values = (
@@ -118,12 +61,39 @@ def check_look(answer: Any) -> str:
         slips = {
             "The energies are divided by √d, d the size of a query.": outcome(energy),
             "The energies are divided by √d, not by d.": outcome(energy / size),
-            "Softmax goes over the tokens (dimension 1): each label shares out its own attention.":
+            "Softmax goes over the cells (dimension 1): each label shares out its own attention.":
                 outcome(energy / math.sqrt(size), axis=0),
             "First what was seen, then the weights: they are swapped.": expected[::-1],
-            "The energies go through softmax over the tokens.": (energy / math.sqrt(size) @ values, energy / math.sqrt(size)),
+            "The energies go through softmax over the cells.": (energy / math.sqrt(size) @ values, energy / math.sqrt(size)),
         }  # fmt: skip
         form = "Return two tensors: what was seen, and the weights."
-        hint = "weights = softmax over the tokens of queries · keysᵀ / √d; seen = weights · values."
+        hint = "weights = softmax over the cells of queries · keysᵀ / √d; seen = weights · values."
         call.compare(expected, form=form, slips=slips, hint=hint, tolerance=1e-5)
-    return "All labels at once: no loop, no order, no <stop>."
+    return "All labels look at once: no loop, no order, no <stop>."
+
+
+@exercise("Exercise 5: a graph that is never NaN")
+def check_safe_adjacency(answer: Any) -> str:
+    """`safe_adjacency(edges (C, C), product (C, C)) -> (C, C)`: normalised edges + I + softmax of rows."""
+    generator = torch.Generator().manual_seed(2)
+    for labels, scale in ((3, 1.0), (4, 5.0), (5, 60.0)):
+        edges = (torch.rand(labels, labels, generator=generator) < 0.4).float().fill_diagonal_(0) * 0.25
+        product = scale * torch.randn(labels, labels, generator=generator)
+        product[0] -= 3 * scale  # without softmax its row sum is negative
+        one = torch.eye(labels)
+        expected = normalized(edges + one + product.softmax(1))
+        call = ask(answer, edges=edges, product=product)
+        call.check_form(expected, "Return a tensor.")
+        hint = "There is a NaN: a row sum was negative, or exp of a large number infinite. Softmax takes care of both."
+        call.expect(not call.value.isnan().any(), expected=expected, hint=hint)
+        slips = {
+            "The identity is missing: each label also hears itself.": normalized(edges + product.softmax(1)),
+            "The edges of the prior are missing.": normalized(one + product.softmax(1)),
+            "Softmax over the rows: each row sums to 1 (dimension 1, not 0).": normalized(edges + one + product.softmax(0)),
+            "This is not normalised yet: R^(-1/2) Aᵀ R^(-1/2).": edges + one + product.softmax(1),
+            "Clipped at 0, it is safe, but a label whose row is all negative would learn nothing. Use softmax.":
+                normalized(edges + one + product.clamp(min=0)),
+        }  # fmt: skip
+        hint = "normalized(edges + identity + softmax of the rows of product)."
+        call.compare(expected, slips=slips, hint=hint, tolerance=1e-5)
+    return "Every row sum is at least 2, whatever the weights are."
