@@ -53,7 +53,7 @@ def show_photographs(ids: Sequence[int], count: int = 4) -> None:
         images |= {image["id"]: image["file_name"] for image in content["images"]}
         for one in content["annotations"]:
             written.setdefault(one["image_id"], []).append(" ".join(one["caption"].split()))
-    figure, axes = new_figure(2, len(ids), size=(8, 4.4), height_ratios=(1, 1.1))
+    figure, axes = new_figure(2, len(ids), size=(8, 4.2), height_ratios=(1, 1.2))
     for column, number in enumerate(ids):
         draw_image(axes[0, column], open_image(PHOTOGRAPHS / "images" / images[number]))
         text = "\n".join(wrapped(f"· {caption}", 3.2) for caption in written[number][:count])
@@ -162,7 +162,7 @@ def show_reference() -> None:
     series = {name: [100 * x for x in stored["validation"][key]] for name, key in names.items()}
     title = "A stored run: 20 epochs, validation"
     figure = curves(series, xlabel="epoch", ylabel="percent", title=title)
-    figure.axes[0].set_ylim(0, 103)
+    figure.axes[0].set(ylim=(0, 103), xticks=range(0, 21, 5))
     best = stored["best_epoch"]
     at_best = ", ".join(f"{name} {values[best - 1]:.0f}" for name, values in series.items())
     show(figure, alt=f"Validation by epoch, in percent. At epoch {best}: {at_best}.")
