@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from helpers.data.batches import Batch, Features
-from helpers.data.files import DATA
+from helpers.data.files import DATA, read_json
 from helpers.data.images import eval_transform, open_image
 from helpers.data.labels import decoder_inputs, to_multi_hot
 from helpers.data.load import AnnotatedImages
+from helpers.data.readers import read_coco
 from helpers.data.records import Record
 from helpers.decoders.adaptive_attention import sentinel_weight
 from helpers.decoders.base import Decoder
@@ -28,10 +29,12 @@ from helpers.decoders.search import Decoded, Trace, greedy, trace
 from helpers.encoders.cache import feature_loaders
 from helpers.encoders.encoder import Encoder, build_encoder
 from helpers.metrics.label_sets import multilabel_metrics
-from helpers.metrics.localization import Grading, GridSize, Look, grad_cam, hits, looks_of
+from helpers.metrics.localization import Grading, GridSize, Look, grad_cam, grade, hits, looks_of
 from helpers.plots import MARKS, Frame, draw_bars, draw_image, frames, new_figure, show, to_pixels, wrapped
 from helpers.scenes.content import ATTRIBUTES, OBJECTS
 from helpers.systems.sequence import SequenceSystem
+from helpers.training.annotate import predict_images
+from helpers.training.checkpoints import Checkpoint
 from lessons.figures import pointing_bars
 from lessons.views import Examples, View, figure_view, image_slider, slider
 
@@ -324,6 +327,27 @@ def sentinel_by_kind(decoded: Decoded, data: AnnotatedImages) -> list[float]:
 
 
 @torch.inference_mode()
+def grade_photographs(checkpoint: Checkpoint) -> dict[str, list[float | str]]:
+    """The pointing game on the course's photographs: label -> looks, pointing, its chance, mass, its chance.
+
+    Graded is what the model names, COCO's annotation has, too, and names.json knows under both names.
+    """
+    folder = DATA / "photographs"
+    names, records = read_json(folder / "names.json"), []
+    for path in sorted((folder / "annotations").glob("instances_*.json")):
+        records += read_coco(path, folder / "images").records
+    decoded = predict_images(checkpoint, [open_image(record.path) for record in records]).decoded
+    looks = []
+    for look in looks_of(decoded, checkpoint.vocabulary):
+        there = {box.label for box in records[look.image].boxes}
+        looks += [look._replace(label=name) for name in names.get(look.label, ()) if name in there][:1]
+    found = grade(looks, records, checkpoint.system.encoder.grid_size)
+    rows = {"all": found.all} | found.labels
+    return {
+        name: [str(g.looks), g.pointing, g.pointing_chance, g.mass, g.mass_chance] for name, g in rows.items()
+    }
+
+
 def _trace(shown: Examples, image: int, **forced: Any) -> Trace:
     """The steps of an image: what the decoder says by itself, or what it is forced to."""
     system = shown.system

@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 
 from helpers.data.batches import Features
+from helpers.data.files import DATA
 from helpers.data.images import Preprocessing
 from helpers.data.labels import Vocabulary
 from helpers.data.records import Box, Record
 from helpers.decoders.search import Decoded, greedy, trace
 from helpers.systems.registry import build
+from helpers.training.checkpoints import load_checkpoint
 
 ipywidgets = pytest.importorskip("ipywidgets")
 views = pytest.importorskip("lessons.nb04")
@@ -198,3 +200,12 @@ def test_the_sentinel_is_averaged_by_kind_of_label() -> None:
     record = Record(Path("a.png"), ("dog", "holding", "night"))
     found = views.sentinel_by_kind(decoded, SimpleNamespace(vocabulary=vocabulary, test=[record]))
     assert found == pytest.approx([0, 0.4, 0.8])
+
+
+def test_photographs_are_graded_as_on_the_card_of_their_model() -> None:
+    rows = views.grade_photographs(load_checkpoint(DATA / "photo_attention.safetensors"))
+    looks, pointing, chance, *_ = rows["all"]
+    assert (
+        f"| shipped, all 20 | {looks} | {pointing:.2f} | {chance:.2f} |"
+        in (DATA / "photo_attention.md").read_text()
+    )
