@@ -318,59 +318,42 @@ def test_the_network_is_really_cut(offline):
     assert answer.returncode == 1 and "URLError" in answer.stderr
 
 
-# A notebook's tests stay on one worker of pytest-xdist, where they share its run.
-RUNS = [pytest.param(path, id=path.stem, marks=pytest.mark.xdist_group(path.stem)) for path in NOTEBOOKS]
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture
 def executed(clone, offline):
-    """Execute a notebook in the clean copy, once per test run: its file and the seconds that it took."""
-    runs: dict[str, tuple[Path, float]] = {}
+    """Execute a notebook in the clean copy: its file and the seconds that it took."""
 
     def run(path: Path) -> tuple[Path, float]:
-        if path.name not in runs:
-            command = [sys.executable, "-m", "helpers", "notebooks", f"notebooks/{path.name}"]
-            started, before = time.perf_counter(), os.times()
-            answer = subprocess.run(
-                command, cwd=clone, env=offline, capture_output=True, text=True, timeout=1800
-            )
-            seconds, after = time.perf_counter() - started, os.times()
-            assert answer.returncode == 0, answer.stderr[-4000:]
-            cpu = after.children_user + after.children_system - before.children_user - before.children_system
-            # On a crowded machine the clock counts other people's work too, and the CPU time is the fairer judge
-            # (Windows does not tell it).
-            runs[path.name] = clone / "notebooks" / path.name, min(seconds, cpu or seconds)
-        return runs[path.name]
+        command = [sys.executable, "-m", "helpers", "notebooks", f"notebooks/{path.name}"]
+        started, before = time.perf_counter(), os.times()
+        answer = subprocess.run(command, cwd=clone, env=offline, capture_output=True, text=True, timeout=1800)
+        seconds, after = time.perf_counter() - started, os.times()
+        assert answer.returncode == 0, answer.stderr[-4000:]
+        cpu = after.children_user + after.children_system - before.children_user - before.children_system
+        # On a crowded machine the clock counts other people's work too, and the CPU time is the fairer judge
+        # (Windows does not tell it).
+        return clone / "notebooks" / path.name, min(seconds, cpu or seconds)
 
     return run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", RUNS)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_a_clean_clone_without_network(path, executed, record_property):
-    _, seconds = executed(path)
+    """In time, and what it leaves is sound. A view that fails writes the error above its picture and raises nothing.
+
+    One test for all of it: tests of their own would run on other workers, which would execute the notebook again.
+    """
+    file, seconds = executed(path)
     record_property("seconds", round(seconds, 1))
-    assert seconds <= SECONDS * TOLERANCE, (
-        f"{seconds:.0f} s; a notebook may take {SECONDS} s on two idle cores"
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", RUNS)
-def test_an_executed_notebook_is_sound(path, executed):
-    result, _ = executed(path)
-    found = problems(nbformat.read(result, as_version=4), result.stat().st_size)
+    notebook = nbformat.read(file, as_version=4)
+    found = problems(notebook, file.stat().st_size)
     assert not found, "\n".join(found)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", RUNS)
-def test_the_widgets_of_an_executed_notebook_have_drawn(path, executed):
-    """A view that fails writes the error above its picture and raises nothing."""
-    notebook = nbformat.read(executed(path)[0], as_version=4)
     saved = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
     models = [model["state"] for model in saved.get("state", {}).values()]
     errors = [
         m["value"] for m in models if str(m.get("value", "")).startswith("<b>") and "Error" in m["value"]
     ]
     assert errors == []
+    assert seconds <= SECONDS * TOLERANCE, (
+        f"{seconds:.0f} s; a notebook may take {SECONDS} s on two idle cores"
+    )
