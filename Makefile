@@ -52,7 +52,7 @@ update: ## bring the newest version of the course; what you changed in work/ sta
 	@$(JUPYTER) .ci/work.py --update
 
 # One process per core and one torch thread in each: a second thread makes small recurrent networks slower.
-PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadgroup
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto
 
 test: setup ## the whole suite, every notebook executed (ARGS="-k labels" for a part)
 	@$(PYTEST) $(ARGS)

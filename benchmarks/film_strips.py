@@ -1,6 +1,6 @@
 """Ten drawn scenes and ten photographs, drawn by lot, as their systems decode them: docs/images/films_*.jpg.
 
-    python -m benchmarks.film_strips --checkpoint runs/results/scenes-attention-pla-0
+    python -m benchmarks.film_strips --checkpoint runs/film      (a run with the options of benchmarks.decoding_film)
 
 Each row is an image, then what the system named, one label per step, with the place where it looked. The scenes are of
 the test split and decoded by the checkpoint given; the photographs are those in data/photographs, decoded by the model

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
-
 from helpers.scenes.content import FREQUENT_SMALL, LABEL_KINDS, LABELS, RARE_LARGE, RULES
 from helpers.scenes.write import Scene
-
-pytestmark = pytest.mark.xdist_group("sampled")  # the scenes are made in one process
 
 
 def share(sampled: list[Scene], label: str, given: str = "", *, without: bool = False) -> float:

@@ -12,8 +12,6 @@ from helpers.scenes.content import LABEL_KINDS, MIN_VISIBLE
 from helpers.scenes.layout import SIZE, put
 from helpers.scenes.write import Scene, draw_scene
 
-pytestmark = pytest.mark.xdist_group("sampled")  # the scenes are made in one process
-
 MEADOW = Backdrop("meadow", "day", "clear", 0.55)
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 
 import numpy as np
-import pytest
 
 from helpers.scenes.artwork import PALETTE
 from helpers.scenes.captions import mentioned_colours, mentioned_labels, mentioned_sides
 from helpers.scenes.write import Scene
-
-pytestmark = pytest.mark.xdist_group("sampled")  # the scenes are made in one process
 
 
 def test_captions_tell_the_truth(sampled: list[Scene]) -> None:

@@ -9,8 +9,6 @@ from helpers.scenes.artwork import kite
 from helpers.scenes.content import OBJECTS
 from helpers.scenes.single import KINDS, PLACES, TIMES, WEATHERS, draw_single
 
-pytestmark = pytest.mark.xdist_group("single")  # the scenes are made in one process
-
 
 @pytest.fixture(scope="module")
 def drawn():
